@@ -1,0 +1,50 @@
+# callbackd. `make` alone lists the targets.
+
+GO ?= go
+TOOLS = $(GO) tool -modfile=internal/tools/go.mod
+# How long `make fuzz` fuzzes each target, and how often `make crash` kills.
+FUZZTIME ?= 30s
+CRASHES ?= 25
+
+.DEFAULT_GOAL := help
+.PHONY: help build run test lint generate verify oracle fuzz bench crash
+
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## Build the program into bin/
+	$(GO) build -trimpath -o bin/callbackd ./cmd/callbackd
+
+run: ## Watch the main job: a receiver on loopback and a sender in the platform's place; Ctrl-C stops
+	$(GO) run ./cmd/callbackd demo $(ARGS)
+
+test: ## Run every test; needs Go alone
+	$(GO) test ./...
+
+lint: ## Check format, vet and staticcheck
+	@test -z "$$(gofmt -l cmd internal schemas wsdl)" || { gofmt -d cmd internal schemas wsdl; exit 1; }
+	$(GO) vet ./...
+	$(TOOLS) staticcheck ./...
+
+generate: ## Generate the Go types from the WSDLs
+	$(GO) generate ./...
+
+verify: ## Check that generated code and module files are what their sources make of them
+	$(GO) mod tidy -diff
+	cd internal/tools && $(GO) mod tidy -diff
+	./internal/presubmit/verify-generated.sh
+
+oracle: ## Record the verdicts of xmllint in testdata
+	$(GO) test ./internal/thingspace -run TestOracle -record
+
+fuzz: ## Fuzz every target for FUZZTIME
+	@for p in $$($(GO) list ./...); do \
+	  for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
+	    echo "$$p $$f"; $(GO) test $$p -run "^$$f$$" -fuzz "^$$f$$" -fuzztime $(FUZZTIME) || exit 1; \
+	  done; done
+
+bench: ## Measure against a baseline in the same run
+	$(GO) test -tags bench -run '^TestBench' -count 1 -timeout 20m -v ./internal/e2e
+
+crash: ## Kill a loaded receiver again and again, and count what it acknowledged
+	$(GO) test -run '^TestCrash' -count 1 -timeout 20m -v ./internal/e2e -crashes $(CRASHES)

@@ -1,0 +1,345 @@
+// Package app puts the parts together and takes them apart: the program reads here in a straight line.
+//
+//	lock data_dir -> bind sockets -> open inbox -> handlers -> admin, control -> dispatcher -> receiver
+//
+// The first part that ends brings the rest down, in an order that loses nothing: readiness off and lame duck, the receiver drains,
+// claims stop and deliveries get their grace, handlers close, the inbox closes, the admin listener last.
+package app
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"callbackd/internal/admin"
+	"callbackd/internal/auth"
+	"callbackd/internal/callback"
+	"callbackd/internal/config"
+	"callbackd/internal/dispatch"
+	"callbackd/internal/handler"
+	"callbackd/internal/inbox"
+	"callbackd/internal/inbox/sqlite"
+	"callbackd/internal/receiver"
+	"callbackd/internal/soap"
+	"callbackd/internal/thingspace"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"go.uber.org/zap"
+)
+
+// Options of a run.
+type Options struct {
+	Config  *config.Config
+	Log     *zap.Logger
+	Version string
+}
+
+// Addresses are what is bound, which matters where the configuration asked for port 0.
+type Addresses struct {
+	Services map[callback.Service]net.Addr
+	Admin    net.Addr
+}
+
+// App is everything that runs. Build it with New, which fails before anything is accepted.
+type App struct {
+	o        Options
+	c        *config.Config
+	log      *zap.Logger
+	registry *prometheus.Registry
+	teardown teardown
+
+	store      *sqlite.Store
+	receiver   *receiver.Receiver
+	dispatcher *dispatch.Dispatcher
+	admin      *admin.Server
+	control    *admin.Control
+	addresses  Addresses
+	draining   atomic.Bool
+}
+
+// New builds the program. The caller MUST Run what it returns.
+func New(ctx context.Context, o Options) (_ *App, err error) {
+	a := &App{o: o, c: o.Config, log: o.Log, registry: prometheus.NewRegistry()}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.teardown.run(a.log))
+		}
+	}()
+	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(o.Version))
+
+	lock, err := sqlite.LockDir(a.c.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	a.teardown.push("data_dir lock", lock.Unlock)
+
+	listeners, err := a.listen()
+	if err != nil {
+		return nil, err
+	}
+	adminListener, err := bind("admin.listen", a.c.Admin.Listen)
+	if err != nil {
+		return nil, err
+	}
+	a.teardown.push("admin socket", closeOnce(adminListener))
+	a.addresses.Admin = adminListener.Addr()
+
+	a.store, err = sqlite.Open(ctx, storeOptions(a.c, a.log, inbox.NewMetrics(a.registry)))
+	if err != nil {
+		return nil, err
+	}
+	a.teardown.push("inbox", a.store.Close)
+
+	instances, err := a.handlers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	a.dispatcher = dispatch.New(dispatch.Options{
+		Store: a.store, Instances: instances, Decode: decode(a.messageLimits()), Log: a.log.Named("dispatch"),
+		Metrics: dispatch.NewMetrics(a.registry), Grace: a.c.Shutdown.Grace,
+	})
+	if err := a.newReceiver(listeners); err != nil {
+		return nil, err
+	}
+	controlListener, err := admin.ListenControl(a.c.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	a.teardown.push("control socket", closeOnce(controlListener))
+	a.control = admin.NewControl(controlListener, (&Operator{Store: a.store, Config: a.c}).operations())
+	a.admin = admin.New(admin.Options{Listener: adminListener, Registry: a.registry, Checks: a.checks()})
+	return a, nil
+}
+
+// Addresses are what is bound.
+func (a *App) Addresses() Addresses { return a.addresses }
+
+// Run works until ctx ends or a part fails, and takes everything down in order. It returns why, if it was a failure.
+func (a *App) Run(ctx context.Context) error {
+	parts := &parts{}
+	parts.start("admin", a.admin.Run)
+	parts.start("control", a.control.Run)
+	parts.start("dispatcher", a.dispatcher.Run)
+	parts.start("receiver", func(ctx context.Context) error { return a.receiver.Run(ctx, a.c.Shutdown.Drain) })
+	a.started()
+
+	var cause error
+	select {
+	case <-ctx.Done():
+		a.log.Info("stopping", zap.String("cause", "asked to"))
+	case <-a.store.Broken():
+		cause = a.store.Status()
+		a.log.Error("stopping: nothing can be acknowledged any more", zap.Error(cause))
+	case cause = <-parts.ended():
+		a.log.Error("stopping: a part has ended", zap.Error(cause))
+	}
+
+	a.draining.Store(true)
+	if cause == nil && a.c.Shutdown.LameDuck > 0 {
+		a.log.Info("lame duck: not ready any more, still receiving", zap.Duration("for", a.c.Shutdown.LameDuck))
+		time.Sleep(a.c.Shutdown.LameDuck)
+	}
+	err := errors.Join(cause, parts.stop(a.log, "receiver"), parts.stop(a.log, "dispatcher"), parts.stop(a.log, "control"))
+	err = errors.Join(err, a.teardown.runTo(a.log, "admin socket"))
+	err = errors.Join(err, parts.stop(a.log, "admin"), a.teardown.run(a.log))
+	a.log.Info("stopped")
+	return err
+}
+
+func (a *App) started() {
+	var services []string
+	for _, info := range callback.Catalogue() {
+		if addr, ok := a.addresses.Services[info.Service]; ok {
+			services = append(services, string(info.Service)+" "+addr.String())
+		}
+	}
+	a.log.Info("receiving", zap.String("version", a.o.Version), zap.Strings("services", services), zap.Stringer("admin", a.addresses.Admin))
+}
+
+// listen binds every address, so that one in use is told before anything starts.
+func (a *App) listen() ([]receiver.Listener, error) {
+	a.addresses.Services = make(map[callback.Service]net.Addr)
+	byAddress := make(map[string]*receiver.Listener)
+	var order []string
+	for _, info := range callback.Catalogue() {
+		s := a.c.Services[string(info.Service)]
+		if s == nil {
+			continue
+		}
+		key := s.Listen
+		if strings.HasSuffix(key, ":0") {
+			key += " " + string(info.Service) // a port of its own each time
+		}
+		if byAddress[key] == nil {
+			l, err := a.listener("services."+string(info.Service)+".listen", s)
+			if err != nil {
+				return nil, err
+			}
+			byAddress[key] = l
+			order = append(order, key)
+		}
+		l := byAddress[key]
+		l.Services = append(l.Services, receiver.Service{Info: info, Validation: s.Validation, Path: s.Path, PublicURL: s.PublicURL})
+		a.addresses.Services[info.Service] = l.Listener.Addr()
+	}
+	listeners := make([]receiver.Listener, len(order))
+	for i, key := range order {
+		listeners[i] = *byAddress[key]
+	}
+	return listeners, nil
+}
+
+func (a *App) listener(key string, s *config.Service) (*receiver.Listener, error) {
+	l, err := bind(key, s.Listen)
+	if err != nil {
+		return nil, err
+	}
+	a.teardown.push("socket "+l.Addr().String(), closeOnce(l))
+	listener := &receiver.Listener{Listener: l}
+	if s.TLS != nil {
+		certificate, err := tls.LoadX509KeyPair(s.TLS.CertFile, s.TLS.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("%s: load certificate: %w", strings.TrimSuffix(key, ".listen")+".tls", err)
+		}
+		listener.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12}
+	}
+	return listener, nil
+}
+
+func bind(key, address string) (net.Listener, error) {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", key, err)
+	}
+	return l, nil
+}
+
+// closeOnce closes a socket whose server may have closed it before.
+func closeOnce(l net.Listener) func() error {
+	return func() error {
+		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		return nil
+	}
+}
+
+// handlers opens the handlers and tells the inbox of them.
+func (a *App) handlers(ctx context.Context) ([]dispatch.Instance, error) {
+	var instances []dispatch.Instance
+	var names []string
+	for _, name := range a.c.HandlerNames() {
+		h := a.c.Handlers[name]
+		opened, err := h.Config.Open(ctx, handler.Env{Name: name, Log: a.log.Named("handler").With(zap.String("handler", name))})
+		if err != nil {
+			return nil, fmt.Errorf("handlers.%s: %w", name, err)
+		}
+		a.teardown.push("handler "+name, opened.Close)
+		instances = append(instances, dispatch.Instance{Name: name, Handler: opened, Policy: h.Delivery.Policy()})
+		names = append(names, name)
+	}
+	removed, err := a.store.Register(ctx, names)
+	if err != nil {
+		return nil, fmt.Errorf("register handlers: %w", err)
+	}
+	for name, n := range removed {
+		a.log.Warn("the configuration has no such handler any more: its pending deliveries were buried; see `callbackd inbox list --state dead`",
+			zap.String("handler", name), zap.Int("deliveries", n))
+	}
+	if held, err := a.store.DeliveriesHeld(ctx); err != nil {
+		return nil, err
+	} else if held {
+		a.log.Warn("deliveries are held since the inbox was restored: `callbackd inbox release --restored` lets them go")
+	}
+	return instances, nil
+}
+
+func (a *App) newReceiver(listeners []receiver.Listener) error {
+	gates := auth.NewMetrics(a.registry)
+	credentials, err := auth.NewCredentialGate(a.c.AuthCredentials(), a.c.AllowAnonymous, gates)
+	if err != nil {
+		return fmt.Errorf("credentials: %w", err)
+	}
+	network, err := auth.NewNetworkGate(a.c.Network, a.c.AllOnLoopback(), gates, a.log.Named("network"))
+	if err != nil {
+		return fmt.Errorf("network: %w", err)
+	}
+	validator, err := thingspace.NewValidator()
+	if err != nil {
+		return err
+	}
+	var currentCredentials atomic.Pointer[auth.CredentialGate]
+	var currentNetwork atomic.Pointer[auth.NetworkGate]
+	currentCredentials.Store(credentials)
+	currentNetwork.Store(network)
+	a.receiver, err = receiver.New(receiver.Options{
+		Listeners: listeners, Store: a.store, Validator: validator, Credentials: &currentCredentials, Network: &currentNetwork,
+		Route: a.route, Ack: a.c.Ack,
+		Limits:   receiver.Limits{Connections: a.c.Limits.Connections, Message: a.messageLimits()},
+		InFlight: int64(a.c.Limits.InFlight), AckBudget: a.c.Limits.AckBudget,
+		Log: a.log.Named("receiver"), Metrics: receiver.NewMetrics(a.registry),
+	})
+	return err
+}
+
+func (a *App) route(service callback.Service, kind callback.Kind, test receiver.TestMode) []string {
+	if test == receiver.Test {
+		return a.c.TestHandlers(service, kind)
+	}
+	return a.c.HandlersFor(service, kind)
+}
+
+func (a *App) messageLimits() soap.Limits {
+	return soap.Limits{Bytes: int(a.c.Limits.Message)}.WithDefaults()
+}
+
+func decode(limits soap.Limits) func([]byte) (*callback.Callback, error) {
+	return func(body []byte) (*callback.Callback, error) {
+		m, err := thingspace.ReadStored(body, limits)
+		if err != nil {
+			return nil, err
+		}
+		return &m.Callback, nil
+	}
+}
+
+// checks are what /readyz asks.
+func (a *App) checks() []admin.Check {
+	return []admin.Check{
+		{Name: "inbox", Essential: true, Run: func(context.Context) error { return a.store.Status() }},
+		{Name: "drain", Essential: true, Run: func(context.Context) error {
+			if a.draining.Load() {
+				return errors.New("shutting down")
+			}
+			return nil
+		}},
+		{Name: "deliveries", Run: func(ctx context.Context) error {
+			held, err := a.store.DeliveriesHeld(ctx)
+			if held {
+				return errors.New("held since a restore: `callbackd inbox release --restored` lets them go")
+			}
+			return err
+		}},
+	}
+}
+
+func storeOptions(c *config.Config, log *zap.Logger, m *inbox.Metrics) sqlite.Options {
+	return sqlite.Options{
+		Dir: c.DataDir, Log: log.Named("inbox"), Metrics: m,
+		Writer:       inbox.WriterOptions{Budget: c.Limits.AckBudget},
+		RepeatWindow: c.Inbox.RepeatWindow, KeyAge: c.Inbox.KeyAge,
+		Retention: sqlite.Retention{Age: c.Inbox.Retention.Age, Bytes: int64(c.Inbox.Retention.Size)},
+	}
+}
+
+func buildInfo(version string) prometheus.Collector {
+	g := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "callbackd", Name: "build_info", Help: "1, labelled with the version."}, []string{"version"})
+	g.WithLabelValues(version).Set(1)
+	return g
+}

@@ -1,0 +1,150 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"callbackd/internal/admin"
+	"callbackd/internal/callback"
+	"callbackd/internal/config"
+	"callbackd/internal/inbox"
+	"callbackd/internal/inbox/sqlite"
+	"callbackd/internal/thingspace"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+)
+
+// The requests and answers of an operator's changes. The answers of release, requeue, replay and erase are those of package sqlite.
+type (
+	// ReleaseRequest takes entries out of quarantine, or with Restored lets a restored inbox deliver again.
+	ReleaseRequest struct {
+		Seqs     []int64 `json:"seqs"`
+		Restored bool    `json:"restored"`
+		DryRun   bool    `json:"dry_run"`
+	}
+	// RequeueRequest makes dead letters pending again.
+	RequeueRequest struct {
+		Seqs    []int64 `json:"seqs"`
+		Handler string  `json:"handler"`
+		DryRun  bool    `json:"dry_run"`
+	}
+	// RequeueAnswer says how many there were.
+	RequeueAnswer struct {
+		Deliveries int `json:"deliveries"`
+	}
+	// ReplayRequest delivers entries again; to the handlers named, or to those that the routes name.
+	ReplayRequest struct {
+		Seqs     []int64  `json:"seqs"`
+		Handlers []string `json:"handlers"`
+		DryRun   bool     `json:"dry_run"`
+	}
+	// EraseRequest erases a device.
+	EraseRequest struct {
+		Device string `json:"device"`
+		DryRun bool   `json:"dry_run"`
+	}
+)
+
+// Operator carries out an operator's changes on an inbox.
+type Operator struct {
+	Store  *sqlite.Store
+	Config *config.Config
+}
+
+// Release carries out a ReleaseRequest.
+func (o *Operator) Release(ctx context.Context, r ReleaseRequest) (sqlite.Released, error) {
+	if r.Restored {
+		_, err := o.Store.ReleaseDeliveries(ctx, r.DryRun)
+		return sqlite.Released{Entries: []int64{}}, err
+	}
+	return o.Store.Release(ctx, r.Seqs, o.routed, r.DryRun)
+}
+
+// Requeue carries out a RequeueRequest.
+func (o *Operator) Requeue(ctx context.Context, r RequeueRequest) (RequeueAnswer, error) {
+	n, err := o.Store.Requeue(ctx, r.Seqs, r.Handler, r.DryRun)
+	return RequeueAnswer{n}, err
+}
+
+// Replay carries out a ReplayRequest.
+func (o *Operator) Replay(ctx context.Context, r ReplayRequest) (sqlite.Replayed, error) {
+	for _, name := range r.Handlers {
+		if o.Config.Handlers[name] == nil {
+			return sqlite.Replayed{}, fmt.Errorf("no handler %q is configured", name)
+		}
+	}
+	route := o.routed
+	if len(r.Handlers) > 0 {
+		route = func(*inbox.Entry) []string { return r.Handlers }
+	}
+	return o.Store.Replay(ctx, r.Seqs, route, r.DryRun)
+}
+
+// Erase carries out an EraseRequest.
+func (o *Operator) Erase(ctx context.Context, r EraseRequest) (sqlite.Erased, error) {
+	if r.Device == "" {
+		return sqlite.Erased{}, errors.New("name the device by one of its identifiers")
+	}
+	return o.Store.Erase(ctx, r.Device, thingspace.Erase, r.DryRun)
+}
+
+func (o *Operator) routed(e *inbox.Entry) []string {
+	service, kind := callback.Service(e.Service), callback.Kind(e.Kind)
+	if e.Facts.Test {
+		return o.Config.TestHandlers(service, kind)
+	}
+	return o.Config.HandlersFor(service, kind)
+}
+
+// The names of the operations on the control socket.
+const (
+	OpRelease = "release"
+	OpRequeue = "requeue"
+	OpReplay  = "replay"
+	OpErase   = "erase"
+)
+
+func (o *Operator) operations() map[string]admin.Operation {
+	return map[string]admin.Operation{
+		OpRelease: operation(o.Release),
+		OpRequeue: operation(o.Requeue),
+		OpReplay:  operation(o.Replay),
+		OpErase:   operation(o.Erase),
+	}
+}
+
+func operation[Q, A any](do func(context.Context, Q) (A, error)) admin.Operation {
+	return func(ctx context.Context, raw json.RawMessage) (any, error) {
+		var request Q
+		if err := json.Unmarshal(raw, &request); err != nil {
+			return nil, fmt.Errorf("read request: %w", err)
+		}
+		return do(ctx, request)
+	}
+}
+
+// Operate runs an operator's change: over the control socket of the callbackd that runs on the data directory, or by itself
+// when none does.
+func Operate[Q, A any](ctx context.Context, c *config.Config, log *zap.Logger, name string, request Q,
+	do func(*Operator, context.Context, Q) (A, error)) (answer A, err error) {
+	lock, err := sqlite.LockDir(c.DataDir)
+	if errors.Is(err, sqlite.ErrInUse) {
+		err = admin.Call(ctx, c.DataDir, name, request, &answer)
+		return answer, err
+	}
+	if err != nil {
+		return answer, err
+	}
+	defer func() { err = errors.Join(err, lock.Unlock()) }()
+	options := storeOptions(c, log, inbox.NewMetrics(prometheus.NewRegistry()))
+	options.NoReceiver = true
+	store, err := sqlite.Open(ctx, options)
+	if err != nil {
+		return answer, err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	return do(&Operator{Store: store, Config: c}, ctx, request)
+}

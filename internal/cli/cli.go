@@ -1,0 +1,133 @@
+// Package cli is the command line: it parses, calls the other packages, and prints.
+//
+// Exit codes are stable: 0 success, 1 failure, 2 wrong usage or configuration, 3 nothing matched, 4 the data directory is in use.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"callbackd/internal/config"
+	"callbackd/internal/handler/builtin"
+	"callbackd/internal/inbox"
+	"callbackd/internal/inbox/sqlite"
+
+	"github.com/spf13/cobra"
+)
+
+// The exit codes.
+const (
+	exitOK       = 0
+	exitFailure  = 1
+	exitUsage    = 2
+	exitNotFound = 3
+	exitInUse    = 4
+)
+
+// usageError is an error in how the program was called.
+type usageError struct{ err error }
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+func usagef(format string, args ...any) error { return &usageError{fmt.Errorf(format, args...)} }
+
+// errNotFound is a selection that matched nothing.
+var errNotFound = errors.New("nothing matched")
+
+// errReported is a failure that has been printed already.
+var errReported = errors.New("reported")
+
+// env is what the commands share.
+type env struct {
+	in       io.Reader
+	out, err io.Writer
+	config   string // --config
+}
+
+// Main runs one command and returns the exit code.
+func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	e := &env{in: stdin, out: stdout, err: stderr}
+	root := e.root()
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	if err != nil && !errors.Is(err, errReported) {
+		fmt.Fprintln(stderr, "callbackd:", err)
+	}
+	return exitCode(err)
+}
+
+func exitCode(err error) int {
+	var usage *usageError
+	var invalid *config.Invalid
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &usage), errors.As(err, &invalid):
+		return exitUsage
+	case errors.Is(err, errNotFound), errors.Is(err, inbox.ErrNotFound):
+		return exitNotFound
+	case errors.Is(err, sqlite.ErrInUse):
+		return exitInUse
+	}
+	return exitFailure
+}
+
+func (e *env) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "callbackd",
+		Short: "Receive Verizon ThingSpace SOAP callbacks, keep them, and hand them on",
+		Long: "callbackd receives Verizon ThingSpace SOAP callbacks: it checks each one, stores it durably before it acknowledges,\n" +
+			"and hands it to your handlers.\n\n" +
+			"Exit codes: 0 success, 1 failure, 2 wrong usage or configuration, 3 nothing matched, 4 data_dir is in use.",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
+	root.PersistentFlags().StringVar(&e.config, "config", "",
+		"configuration file (default $CALLBACKD_CONFIG, then "+config.SystemFile+")")
+	root.AddCommand(e.serve(), e.demo(), e.check(), e.send(), e.inbox(), e.version())
+	for _, c := range root.Commands() {
+		checkArgs(c)
+	}
+	return root
+}
+
+// checkArgs makes wrong arguments a usage error, and a command group without a command as well.
+func checkArgs(c *cobra.Command) {
+	if c.Args != nil {
+		validate := c.Args
+		c.Args = func(cmd *cobra.Command, args []string) error {
+			if err := validate(cmd, args); err != nil {
+				return &usageError{err}
+			}
+			return nil
+		}
+	}
+	if c.HasSubCommands() && c.RunE == nil {
+		c.RunE = func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usagef("unknown command %q; see `%s --help`", args[0], cmd.CommandPath())
+			}
+			return cmd.Help()
+		}
+	}
+	for _, sub := range c.Commands() {
+		checkArgs(sub)
+	}
+}
+
+// load reads the configuration. Warnings are `check`'s to print.
+func (e *env) load() (*config.Config, config.Problems, error) {
+	c, problems, err := config.Load(config.Path(e.config), builtin.Types())
+	var invalid *config.Invalid
+	if err != nil && !errors.As(err, &invalid) {
+		err = &usageError{err}
+	}
+	return c, problems, err
+}

@@ -1,0 +1,358 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"callbackd/internal/callback"
+	"callbackd/internal/handler"
+	"callbackd/internal/inbox"
+	"callbackd/internal/inbox/sqlite"
+	"callbackd/internal/soap"
+	"callbackd/internal/thingspace"
+
+	"github.com/spf13/cobra"
+)
+
+func (e *env) inbox() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "inbox",
+		Short: "Look at stored callbacks, and release, replay, back up or erase them",
+		Long: "Look at stored callbacks, and change what becomes of them.\n\n" +
+			"These commands work while callbackd serves and while it does not: they read the inbox themselves, and ask the running\n" +
+			"callbackd for changes, over the control socket in data_dir. What they print holds personal data.",
+	}
+	c.AddCommand(e.inboxList(), e.inboxShow(), e.inboxExport(), e.inboxStats(),
+		e.inboxRelease(), e.inboxRequeue(), e.inboxReplay(), e.inboxErase(), e.inboxBackup(), e.inboxRestore())
+	return c
+}
+
+// withReader opens the inbox of the configuration for reading.
+func (e *env) withReader(ctx context.Context, do func(*sqlite.Reader) error) error {
+	c, _, err := e.load()
+	if err != nil {
+		return err
+	}
+	r, err := sqlite.OpenReader(ctx, c.DataDir)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	return do(r)
+}
+
+// listed is an entry as `inbox list` prints it.
+type listed struct {
+	Seq        int64          `json:"seq"`
+	ID         string         `json:"id"`
+	ReceivedAt time.Time      `json:"received_at"`
+	Service    string         `json:"service"`
+	Kind       string         `json:"kind"`
+	Account    string         `json:"account"`
+	RequestID  string         `json:"request_id"`
+	Devices    []inbox.Device `json:"devices"`
+	State      inbox.State    `json:"state"`
+	Sightings  int            `json:"sightings"`
+	Flags      []string       `json:"flags"`
+}
+
+func list(e *inbox.Entry) listed {
+	l := listed{
+		Seq: e.Seq, ID: e.ID, ReceivedAt: e.ReceivedAt, Service: e.Service, Kind: e.Kind, Account: e.Account, RequestID: e.RequestID,
+		Devices: e.Facts.Devices, State: e.State, Sightings: e.Sightings, Flags: e.Flags(),
+	}
+	if l.Devices == nil {
+		l.Devices = []inbox.Device{}
+	}
+	if l.Flags == nil {
+		l.Flags = []string{}
+	}
+	return l
+}
+
+func (e *env) inboxList() *cobra.Command {
+	var f filter
+	c := &cobra.Command{
+		Use:   "list [SEQ...]",
+		Short: "List entries, oldest first",
+		Args:  cobra.ArbitraryArgs,
+	}
+	f.addTo(c, false)
+	o := output(c)
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		q, err := f.query(cmd, args)
+		if err != nil {
+			return err
+		}
+		return e.withReader(cmd.Context(), func(r *sqlite.Reader) error {
+			if *o == asJSON {
+				return e.listJSON(cmd.Context(), r, q, f.limit)
+			}
+			var listErr error
+			err := e.print(table, nil, func(w io.Writer) { listErr = listTable(cmd.Context(), w, r, q, f.limit) })
+			return errors.Join(listErr, err)
+		})
+	}
+	return c
+}
+
+func listTable(ctx context.Context, w io.Writer, r *sqlite.Reader, q inbox.Query, limit int) error {
+	row(w, "SEQ", "RECEIVED", "SERVICE", "KIND", "ACCOUNT", "REQUEST ID", "DEVICES", "STATE", "SIGHTINGS", "FLAGS")
+	return each(ctx, r, q, limit, func(entry *inbox.Entry) error {
+		l := list(entry)
+		row(w, l.Seq, l.ReceivedAt.Format(time.RFC3339), l.Service, l.Kind, l.Account, dash(l.RequestID), dash(deviceCell(l.Devices)),
+			l.State, l.Sightings, dash(strings.Join(l.Flags, ",")))
+		return nil
+	})
+}
+
+// listJSON writes one array, entry by entry, however long it is.
+func (e *env) listJSON(ctx context.Context, r *sqlite.Reader, q inbox.Query, limit int) error {
+	separator := "["
+	err := each(ctx, r, q, limit, func(entry *inbox.Entry) error {
+		text, err := json.Marshal(list(entry))
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(e.out, "%s\n  %s", separator, text)
+		separator = ","
+		return err
+	})
+	if separator == "[" {
+		fmt.Fprint(e.out, "[")
+	}
+	fmt.Fprintln(e.out, "\n]")
+	return err
+}
+
+func dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func deviceCell(devices []inbox.Device) string {
+	const shown = 2
+	var cells []string
+	for _, d := range devices[:min(shown, len(devices))] {
+		cells = append(cells, d.Kind+":"+d.Identifier)
+	}
+	if more := len(devices) - shown; more > 0 {
+		cells = append(cells, fmt.Sprintf("+%d", more))
+	}
+	return strings.Join(cells, " ")
+}
+
+// shown is an entry as `inbox show` prints it.
+type shown struct {
+	listed
+	Facts      inbox.Facts            `json:"facts"`
+	RepeatOf   int64                  `json:"repeat_of,omitempty"`
+	SeenAt     []inbox.Sighting       `json:"seen_at"`
+	Deliveries []inbox.DeliveryStatus `json:"deliveries"`
+	Event      *handler.Event         `json:"event,omitempty"`
+	// DecodeError says why there is no event.
+	DecodeError string `json:"decode_error,omitempty"`
+	Payload     string `json:"payload"`
+}
+
+func (e *env) inboxShow() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "show SEQ",
+		Short: "Show one entry: its facts, violations, sightings, deliveries with their causes, event and payload",
+		Args:  cobra.ExactArgs(1),
+	}
+	o := output(c)
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		q, err := new(filter).query(cmd, args)
+		if err != nil {
+			return err
+		}
+		return e.withReader(cmd.Context(), func(r *sqlite.Reader) error {
+			s, err := show(cmd.Context(), r, q.Seqs[0])
+			if err != nil {
+				return err
+			}
+			return e.print(*o, s, func(w io.Writer) { s.table(w) })
+		})
+	}
+	return c
+}
+
+func show(ctx context.Context, r *sqlite.Reader, seq int64) (*shown, error) {
+	entry, err := r.Entry(ctx, seq)
+	if err != nil {
+		return nil, err
+	}
+	s := &shown{listed: list(&entry), Facts: entry.Facts, RepeatOf: entry.RepeatOf, Payload: string(entry.Body)}
+	if s.SeenAt, err = r.Sightings(ctx, seq); err != nil {
+		return nil, err
+	}
+	if s.Deliveries, err = r.Deliveries(ctx, seq); err != nil {
+		return nil, err
+	}
+	if entry.Erased && len(entry.Body) == 0 {
+		s.DecodeError = "erased on request"
+		return s, nil
+	}
+	m, err := thingspace.ReadStored(entry.Body, soap.Limits{})
+	if err != nil {
+		s.DecodeError = err.Error()
+		return s, nil
+	}
+	d := handler.Delivery{ID: entry.ID, EntryID: entry.ID, Seq: entry.Seq, ReceivedAt: entry.ReceivedAt, Service: callback.Service(entry.Service),
+		Account: entry.Account, Flags: entry.Flags(), Callback: &m.Callback}
+	event := d.Event()
+	s.Event = &event
+	return s, nil
+}
+
+func (s *shown) table(w io.Writer) {
+	for _, line := range [][2]string{
+		{"Seq", fmt.Sprint(s.Seq)}, {"ID", s.ID}, {"Received", s.ReceivedAt.Format(time.RFC3339Nano)}, {"Service", s.Service}, {"Kind", s.Kind},
+		{"Account", s.Account + " (credentials " + s.Facts.Credential + ")"}, {"Request ID", dash(s.RequestID)}, {"Source", s.Facts.Source},
+		{"State", string(s.State)}, {"Flags", dash(strings.Join(s.Flags, ", "))}, {"SOAP", s.Facts.SOAP + ", " + s.Facts.Encoding},
+		{"Attempt", fmt.Sprintf("%d of %d", s.Facts.Attempt, s.Facts.MaxAttempts)},
+	} {
+		row(w, line[0]+":", line[1])
+	}
+	for _, d := range s.Devices {
+		row(w, "Device:", d.Kind+" "+d.Identifier)
+	}
+	for _, v := range s.Facts.Violations {
+		row(w, "Violation:", fmt.Sprintf("line %d: %s: %s", v.Line, v.Path, v.Msg))
+	}
+	for _, x := range s.Facts.Extensions {
+		row(w, "Extension:", x)
+	}
+	for _, at := range s.SeenAt {
+		row(w, "Sighting:", fmt.Sprintf("%s from %s", at.At.Format(time.RFC3339Nano), at.Source))
+	}
+	for _, d := range s.Deliveries {
+		row(w, "Delivery:", deliveryLine(d))
+	}
+	if s.DecodeError != "" {
+		row(w, "Not decoded:", s.DecodeError)
+	} else if text, err := json.MarshalIndent(s.Event.Data, "", "  "); err == nil {
+		fmt.Fprintf(w, "\n%s\n", text)
+	}
+	fmt.Fprintf(w, "\n%s\n", printable(s.Payload))
+}
+
+func deliveryLine(d inbox.DeliveryStatus) string {
+	line := fmt.Sprintf("%s: %s after %d attempts", d.Handler, d.State, d.Attempts)
+	if d.Replay > 0 {
+		line = fmt.Sprintf("%s (replay %d): %s after %d attempts", d.Handler, d.Replay, d.State, d.Attempts)
+	}
+	if d.State == "pending" {
+		line += ", due " + d.DueAt.Format(time.RFC3339)
+	}
+	if d.Reason != "" {
+		line += ", " + d.Reason
+	}
+	if d.Cause != "" {
+		line += ": " + d.Cause
+	}
+	return line
+}
+
+// printable keeps control characters of a payload from a terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' && r != '\n' && r != '\t' || r >= 0x7f && r < 0xa0 {
+			return '.'
+		}
+		return r
+	}, s)
+}
+
+// exported is an entry as `inbox export` prints it.
+type exported struct {
+	listed
+	Facts    inbox.Facts `json:"facts"`
+	RepeatOf int64       `json:"repeat_of,omitempty"`
+	Payload  string      `json:"payload"`
+}
+
+func (e *env) inboxExport() *cobra.Command {
+	var f filter
+	c := &cobra.Command{
+		Use:   "export [SEQ...]",
+		Short: "Print entries whole, one JSON object a line",
+		Args:  cobra.ArbitraryArgs,
+	}
+	f.addTo(c, false)
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		q, err := f.query(cmd, args)
+		if err != nil {
+			return err
+		}
+		q.Body = true
+		return e.withReader(cmd.Context(), func(r *sqlite.Reader) error {
+			encoder := json.NewEncoder(e.out)
+			encoder.SetEscapeHTML(false)
+			return each(cmd.Context(), r, q, f.limit, func(entry *inbox.Entry) error {
+				return encoder.Encode(exported{list(entry), entry.Facts, entry.RepeatOf, string(entry.Body)})
+			})
+		})
+	}
+	return c
+}
+
+func (e *env) inboxStats() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "stats",
+		Short: "Sum up the inbox, and list the times without acknowledgements",
+		Args:  cobra.NoArgs,
+	}
+	o := output(c)
+	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		return e.withReader(cmd.Context(), func(r *sqlite.Reader) error {
+			s, err := r.Stats(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return e.print(*o, s, func(w io.Writer) { statsTable(w, s) })
+		})
+	}
+	return c
+}
+
+func statsTable(w io.Writer, s sqlite.Stats) {
+	row(w, "Entries:", s.Entries)
+	row(w, "Sightings:", s.Sightings)
+	row(w, "Quarantined:", s.Quarantined)
+	row(w, "Size:", fmt.Sprintf("%.1f MiB", float64(s.Bytes)/(1<<20)))
+	if s.First != nil {
+		row(w, "First:", s.First.Format(time.RFC3339))
+		row(w, "Last:", s.Last.Format(time.RFC3339))
+	}
+	if s.OldestDue != nil {
+		row(w, "Oldest delivery due:", s.OldestDue.Format(time.RFC3339))
+	}
+	if s.Held {
+		row(w, "Deliveries:", "held since a restore")
+	}
+	for _, group := range []struct {
+		title  string
+		counts map[string]int64
+	}{{"Entries of", s.Services}, {"Pending for", s.Pending}, {"Dead for", s.Dead}} {
+		for _, name := range sorted(group.counts) {
+			row(w, group.title+" "+name+":", group.counts[name])
+		}
+	}
+	for _, o := range s.WithoutAcks {
+		refused := ""
+		if o.Refused > 0 {
+			refused = fmt.Sprintf(", %d refused", o.Refused)
+		}
+		row(w, "Without acks:", fmt.Sprintf("%s to %s (%s): %s%s", o.From.Format(time.RFC3339), o.To.Format(time.RFC3339),
+			o.To.Sub(o.From).Round(time.Millisecond), o.Reason, refused))
+	}
+}

@@ -1,0 +1,64 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+)
+
+// format is the flag -o.
+type format string
+
+const (
+	table  format = "table"
+	asJSON format = "json"
+)
+
+func (f *format) String() string { return string(*f) }
+func (f *format) Type() string   { return "table|json" }
+
+func (f *format) Set(s string) error {
+	if s != string(table) && s != string(asJSON) {
+		return fmt.Errorf("must be table or json")
+	}
+	*f = format(s)
+	return nil
+}
+
+// output adds the flag -o to a command.
+func output(c *cobra.Command) *format {
+	f := table
+	c.Flags().VarP(&f, "output", "o", "output format")
+	return &f
+}
+
+// print writes v as JSON, or what asTable writes.
+func (e *env) print(f format, v any, asTable func(w io.Writer)) error {
+	if f == asJSON {
+		encoder := json.NewEncoder(e.out)
+		encoder.SetIndent("", "  ")
+		encoder.SetEscapeHTML(false)
+		return encoder.Encode(v)
+	}
+	w := tabwriter.NewWriter(e.out, 0, 8, 2, ' ', 0)
+	asTable(w)
+	return w.Flush()
+}
+
+// row writes one line of a table. What comes from outside cannot break out of its cell.
+func row(w io.Writer, cells ...any) {
+	texts := make([]string, len(cells))
+	for i, c := range cells {
+		texts[i] = strings.Map(func(r rune) rune {
+			if r < ' ' || r == 0x7f {
+				return ' '
+			}
+			return r
+		}, fmt.Sprint(c))
+	}
+	fmt.Fprintln(w, strings.Join(texts, "\t"))
+}

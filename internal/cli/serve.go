@@ -1,0 +1,108 @@
+package cli
+
+import (
+	"fmt"
+	"runtime"
+	"runtime/debug"
+
+	"callbackd/internal/app"
+	"callbackd/internal/config"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+)
+
+func (e *env) serve() *cobra.Command {
+	return &cobra.Command{
+		Use:   "serve",
+		Short: "Receive callbacks",
+		Long: "Receive callbacks until SIGTERM or SIGINT, then stop in order: requests under way are finished, deliveries get their grace.\n" +
+			"The log goes to standard error. It is an error (exit code 4) if another callbackd works on the same data_dir.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, problems, err := e.load()
+			if err != nil {
+				return err
+			}
+			log, err := app.NewLogger(c.Log, e.err)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = log.Sync() }() // a terminal cannot be synced
+			for _, p := range problems {
+				log.Warn("configuration", zap.String("problem", p.String()))
+			}
+			a, err := app.New(cmd.Context(), app.Options{Config: c, Log: log, Version: buildVersion()})
+			if err != nil {
+				return err
+			}
+			return a.Run(cmd.Context())
+		},
+	}
+}
+
+func (e *env) check() *cobra.Command {
+	var quiet bool
+	c := &cobra.Command{
+		Use:   "check",
+		Short: "Check the configuration, and print what is in effect",
+		Long: "Check the configuration and print every problem with its file and line, then the configuration in effect, defaults\n" +
+			"included and secrets masked. Warnings leave the exit code 0; an error, or a URL that the platform would not register, makes it 2.",
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			c, problems, err := e.load()
+			for _, p := range problems {
+				fmt.Fprintln(e.err, p)
+			}
+			if err != nil {
+				if len(problems) > 0 {
+					return &usageError{errReported}
+				}
+				return err
+			}
+			if !quiet {
+				text, err := c.Effective()
+				if err != nil {
+					return err
+				}
+				fmt.Fprint(e.out, text)
+			}
+			if problems.Worst() > config.Warning {
+				return &usageError{errReported}
+			}
+			return nil
+		},
+	}
+	c.Flags().BoolVarP(&quiet, "quiet", "q", false, "print problems only")
+	return c
+}
+
+func (e *env) version() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			fmt.Fprintf(e.out, "callbackd %s %s %s/%s\n", buildVersion(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			return nil
+		},
+	}
+}
+
+// buildVersion is the module's version, or the commit it was built from.
+func buildVersion() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		return v
+	}
+	version := "devel"
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && len(s.Value) >= 12 {
+			version = "devel-" + s.Value[:12]
+		}
+	}
+	return version
+}

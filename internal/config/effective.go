@@ -1,0 +1,40 @@
+package config
+
+import (
+	"bytes"
+	"fmt"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Effective is the configuration in effect as YAML: all defaults filled in, all secrets masked.
+func (c *Config) Effective() (string, error) {
+	var b bytes.Buffer
+	encoder := yaml.NewEncoder(&b)
+	encoder.SetIndent(2)
+	if err := encoder.Encode(c); err != nil {
+		return "", fmt.Errorf("print configuration: %w", err)
+	}
+	return b.String(), nil
+}
+
+// MarshalYAML writes a handler's common keys and its type's own as one mapping.
+func (h *Handler) MarshalYAML() (any, error) {
+	type common Handler // without this method
+	var node, own yaml.Node
+	shown := *h
+	shown.Delivery = h.Delivery.withDefaults()
+	if err := node.Encode((*common)(&shown)); err != nil {
+		return nil, err
+	}
+	if err := own.Encode(h.Config); err != nil {
+		return nil, err
+	}
+	node.Content = append(node.Content, own.Content...)
+	return &node, nil
+}
+
+func (d Delivery) withDefaults() Delivery {
+	p := d.Policy().WithDefaults()
+	return Delivery{p.Concurrency, p.Timeout, p.MaxAttempts, Backoff{p.Backoff.Min, p.Backoff.Max}}
+}

@@ -1,0 +1,75 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Severity of a problem.
+type Severity uint8
+
+const (
+	// Warning is worth a look.
+	Warning Severity = iota
+	// Unregistrable is a URL that the platform would not register. `check` refuses it; `serve` only warns, for a URL that was
+	// registered long ago may have any port.
+	Unregistrable
+	// Fatal keeps the program from starting.
+	Fatal
+)
+
+func (s Severity) String() string { return [...]string{"warning", "error", "error"}[s] }
+
+// Problem is something wrong, with its place.
+type Problem struct {
+	File         string
+	Line, Column int // 0 where the problem is that something is not there
+	Path         string
+	Msg          string
+	Severity     Severity
+}
+
+func (p Problem) String() string {
+	s := p.File
+	if p.Line > 0 {
+		s += fmt.Sprintf(":%d:%d", p.Line, p.Column)
+	}
+	s += ": " + p.Severity.String() + ": "
+	if p.Path != "" {
+		s += p.Path + ": "
+	}
+	return s + p.Msg
+}
+
+// Problems are in the order of the file.
+type Problems []Problem
+
+// Worst is the worst severity, Warning if there is no problem.
+func (ps Problems) Worst() Severity {
+	worst := Warning
+	for _, p := range ps {
+		worst = max(worst, p.Severity)
+	}
+	return worst
+}
+
+func (ps Problems) sort() {
+	slices.SortStableFunc(ps, func(a, b Problem) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
+}
+
+// Invalid is a configuration that nothing can start with.
+type Invalid struct{ Problems Problems }
+
+func (e *Invalid) Error() string {
+	var lines []string
+	for _, p := range e.Problems {
+		if p.Severity == Fatal {
+			lines = append(lines, p.String())
+		}
+	}
+	return strings.Join(lines, "\n")
+}

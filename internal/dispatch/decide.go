@@ -1,0 +1,127 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"callbackd/internal/handler"
+	"callbackd/internal/inbox"
+)
+
+// Policy says how deliveries to one handler are made. Zero fields mean the defaults.
+type Policy struct {
+	// Concurrency is how many are made at once; the default is the handler type's.
+	Concurrency int
+	// Timeout bounds one attempt; default 30 s.
+	Timeout time.Duration
+	// MaxAttempts is after how many the delivery is buried; default 500, which with the default backoff takes about two days.
+	MaxAttempts int
+	Backoff     Backoff
+}
+
+// Backoff is exponential with full jitter: before attempt n+1 passes a random time up to Min * 2^(n-1), and no more than Max.
+type Backoff struct {
+	Min time.Duration // default 1 s
+	Max time.Duration // default 10 min
+}
+
+// WithDefaults sets the zero fields.
+func (p Policy) WithDefaults() Policy {
+	if p.Concurrency == 0 {
+		p.Concurrency = 1
+	}
+	if p.Timeout == 0 {
+		p.Timeout = 30 * time.Second
+	}
+	if p.MaxAttempts == 0 {
+		p.MaxAttempts = 500
+	}
+	if p.Backoff.Min == 0 {
+		p.Backoff.Min = time.Second
+	}
+	if p.Backoff.Max == 0 {
+		p.Backoff.Max = 10 * time.Minute
+	}
+	return p
+}
+
+// Reasons of a verdict that is not done.
+const (
+	reasonError     = "error"
+	reasonTimeout   = "timeout"
+	reasonPanic     = "panic"
+	reasonPermanent = "permanent"
+	reasonExhausted = "attempts_exhausted"
+	reasonDecode    = "decode_failed"
+)
+
+// errPanic and errDecode mark what is not the handler's own error.
+var (
+	errPanic  = errors.New("handler panicked")
+	errDecode = errors.New("stored message cannot be decoded")
+)
+
+// decision is what becomes of a delivery after an attempt.
+type decision struct {
+	verdict inbox.Verdict
+	reason  string
+	dueAt   time.Time // of a retry
+}
+
+// decide is pure: random is in [0,1).
+func decide(err error, attempt int, p Policy, now time.Time, random float64) decision {
+	if err == nil {
+		return decision{verdict: inbox.VerdictDone}
+	}
+	reason := reasonOf(err)
+	switch {
+	case reason == reasonPermanent || reason == reasonDecode:
+		return decision{verdict: inbox.VerdictBury, reason: reason}
+	case attempt >= p.MaxAttempts:
+		return decision{verdict: inbox.VerdictBury, reason: reasonExhausted}
+	}
+	delay := max(p.Backoff.delay(attempt, random), handler.RetryDelay(err))
+	return decision{verdict: inbox.VerdictRetry, reason: reason, dueAt: now.Add(delay)}
+}
+
+func reasonOf(err error) string {
+	switch {
+	case errors.Is(err, errDecode):
+		return reasonDecode
+	case handler.IsPermanent(err):
+		return reasonPermanent
+	case errors.Is(err, errPanic):
+		return reasonPanic
+	case errors.Is(err, context.DeadlineExceeded):
+		return reasonTimeout
+	}
+	return reasonError
+}
+
+func (b Backoff) delay(attempt int, random float64) time.Duration {
+	ceiling := float64(b.Min) * math.Pow(2, float64(attempt-1))
+	return time.Duration(random * min(ceiling, float64(b.Max)))
+}
+
+// Validate reports what is wrong with a policy.
+func (p Policy) Validate() []error {
+	var errs []error
+	for _, f := range []struct {
+		name     string
+		negative bool
+	}{
+		{"concurrency", p.Concurrency < 0}, {"timeout", p.Timeout < 0}, {"max_attempts", p.MaxAttempts < 0},
+		{"backoff.min", p.Backoff.Min < 0}, {"backoff.max", p.Backoff.Max < 0},
+	} {
+		if f.negative {
+			errs = append(errs, fmt.Errorf("%s: must not be negative", f.name))
+		}
+	}
+	if d := p.WithDefaults(); d.Backoff.Min > d.Backoff.Max {
+		errs = append(errs, fmt.Errorf("backoff.min: %s is more than backoff.max, %s", d.Backoff.Min, d.Backoff.Max))
+	}
+	return errs
+}

@@ -1,0 +1,56 @@
+package dispatch
+
+import (
+	"time"
+
+	"callbackd/internal/inbox"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Metrics of the dispatcher.
+type Metrics struct {
+	attempts      *prometheus.CounterVec
+	seconds, late *prometheus.HistogramVec
+	stuck         *prometheus.GaugeVec
+}
+
+// NewMetrics registers the metrics with reg.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
+	m := &Metrics{
+		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "callbackd", Subsystem: "delivery", Name: "attempts_total",
+			Help: "Attempts to deliver, by verdict and the reason of one that is not done."}, []string{"handler", "verdict", "reason"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: "callbackd", Subsystem: "delivery", Name: "attempt_seconds",
+			Help: "Duration of one attempt.", Buckets: []float64{.001, .01, .1, .5, 1, 5, 10, 30, 60},
+			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100}, []string{"handler"}),
+		late: prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: "callbackd", Subsystem: "delivery", Name: "lag_seconds",
+			Help: "Time from a callback's arrival to the end of its delivery.", Buckets: []float64{.01, .1, 1, 10, 60, 600, 3600, 86400},
+			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100}, []string{"handler"}),
+		stuck: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "callbackd", Subsystem: "delivery", Name: "stuck_attempts",
+			Help: "Attempts whose handler ignores its time-out."}, []string{"handler"}),
+	}
+	reg.MustRegister(m.attempts, m.seconds, m.late, m.stuck)
+	return m
+}
+
+// prepare makes every label set of a handler, so that zero shows.
+func (m *Metrics) prepare(name string) {
+	m.attempts.WithLabelValues(name, inbox.VerdictDone.String(), "")
+	for _, reason := range []string{reasonError, reasonTimeout, reasonPanic} {
+		m.attempts.WithLabelValues(name, inbox.VerdictRetry.String(), reason)
+	}
+	for _, reason := range []string{reasonPermanent, reasonExhausted, reasonDecode} {
+		m.attempts.WithLabelValues(name, inbox.VerdictBury.String(), reason)
+	}
+	m.seconds.WithLabelValues(name)
+	m.late.WithLabelValues(name)
+	m.stuck.WithLabelValues(name)
+}
+
+func (m *Metrics) attempt(name string, d decision, took, lag time.Duration) {
+	m.attempts.WithLabelValues(name, d.verdict.String(), d.reason).Inc()
+	m.seconds.WithLabelValues(name).Observe(took.Seconds())
+	if d.verdict == inbox.VerdictDone {
+		m.late.WithLabelValues(name).Observe(lag.Seconds())
+	}
+}

@@ -1,0 +1,2 @@
+// Package e2e tests callbackd as a whole: real sockets, a real inbox, real clients. It holds tests alone.
+package e2e

@@ -1,0 +1,16 @@
+// Package builtin is the one list of handler types that a configuration can name. A new type is a line here.
+package builtin
+
+import (
+	"callbackd/internal/handler"
+	"callbackd/internal/handler/logline"
+	"callbackd/internal/handler/ndjson"
+)
+
+// Types lists the handler types.
+func Types() []handler.Type {
+	return []handler.Type{
+		logline.Type(),
+		ndjson.Type(),
+	}
+}

@@ -1,0 +1,369 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"callbackd/internal/inbox"
+
+	"github.com/google/uuid"
+)
+
+// statements are the writer's, prepared once.
+type statements struct {
+	begin, commit, rollback                               *sql.Stmt
+	claimKey, findKey, renewKey                           *sql.Stmt
+	insertEntry, insertBody, insertDevice, insertDelivery *sql.Stmt
+	see, insertSighting, insertHandler                    *sql.Stmt
+	settleDone, settleRetry, settleDead                   *sql.Stmt
+	all                                                   []*sql.Stmt
+}
+
+func prepare(ctx context.Context, conn *sql.Conn) (*statements, error) {
+	st := &statements{}
+	for _, p := range []struct {
+		stmt **sql.Stmt
+		sql  string
+	}{
+		{&st.begin, `BEGIN IMMEDIATE`},
+		{&st.commit, `COMMIT`},
+		{&st.rollback, `ROLLBACK`},
+		{&st.claimKey, `INSERT INTO dedup (key, seq, at) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING`},
+		{&st.findKey, `SELECT seq, at FROM dedup WHERE key = ?1`},
+		{&st.renewKey, `UPDATE dedup SET seq = ?2, at = ?3 WHERE key = ?1`},
+		{&st.insertEntry, `INSERT INTO entry (seq, id, received_at, service, kind, account, request_id, facts, digest, held, test, repeat_of)
+			VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)`},
+		{&st.insertBody, `INSERT INTO body (seq, data) VALUES (?1, ?2)`},
+		{&st.insertDevice, `INSERT INTO device (identifier, seq) VALUES (?1, ?2)`},
+		{&st.insertDelivery, `INSERT INTO delivery (seq, handler, replay, due_at) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING`},
+		{&st.see, `UPDATE entry SET sightings = sightings + 1 WHERE seq = ?1 RETURNING sightings, id`},
+		{&st.insertSighting, `INSERT INTO sighting (seq, n, at, source, attempt) VALUES (?1, ?2, ?3, ?4, ?5)`},
+		{&st.insertHandler, `INSERT INTO handler (name) VALUES (?1)`},
+		{&st.settleDone, `UPDATE delivery SET state = 1, attempts = ?4, settled_at = ?5, reason = '', cause = ''
+			WHERE seq = ?1 AND handler = ?2 AND replay = ?3 AND state = 0`},
+		{&st.settleRetry, `UPDATE delivery SET attempts = ?4, due_at = ?5, reason = ?6, cause = ?7
+			WHERE seq = ?1 AND handler = ?2 AND replay = ?3 AND state = 0`},
+		{&st.settleDead, `UPDATE delivery SET state = 2, attempts = ?4, settled_at = ?5, reason = ?6, cause = ?7
+			WHERE seq = ?1 AND handler = ?2 AND replay = ?3 AND state = 0`},
+	} {
+		stmt, err := conn.PrepareContext(ctx, p.sql)
+		if err != nil {
+			st.close()
+			return nil, fmt.Errorf("prepare %q: %w", strings.Fields(p.sql)[:2], classify(err))
+		}
+		*p.stmt = stmt
+		st.all = append(st.all, stmt)
+	}
+	return st, nil
+}
+
+func (st *statements) close() {
+	for _, stmt := range st.all {
+		_ = stmt.Close()
+	}
+}
+
+// Commit implements [inbox.Committer]. The writer's goroutine alone calls it.
+func (s *Store) Commit(appends []*inbox.Append, settlements []inbox.Settlement) error {
+	err := s.transact(func(tx *effects) error { return s.batch(tx, appends, settlements) })
+	if err == nil || errors.Is(err, inbox.ErrBroken) || errors.Is(err, inbox.ErrUnavailable) {
+		return err
+	}
+	// Not the store but something in the batch is at fault. That must not cost the others their place.
+	return s.oneByOne(appends, settlements, err)
+}
+
+// oneByOne commits each append alone, so that the one that cannot be stored fails alone.
+func (s *Store) oneByOne(appends []*inbox.Append, settlements []inbox.Settlement, cause error) error {
+	if len(appends)+len(settlements) <= 1 {
+		return fmt.Errorf("%w: %w", inbox.ErrUnavailable, cause)
+	}
+	for _, a := range appends {
+		err := s.transact(func(tx *effects) error { return s.batch(tx, []*inbox.Append{a}, nil) })
+		if errors.Is(err, inbox.ErrBroken) {
+			return err
+		}
+		if err != nil {
+			a.Fail(fmt.Errorf("%w: %w", inbox.ErrUnavailable, err))
+		}
+	}
+	for _, settlement := range settlements {
+		err := s.transact(func(tx *effects) error { return s.batch(tx, nil, []inbox.Settlement{settlement}) })
+		if errors.Is(err, inbox.ErrBroken) {
+			return err
+		}
+	}
+	return nil
+}
+
+// effects are what a transaction changes in memory, once it is durable.
+type effects struct {
+	entries, duplicates, repeats int
+	quarantined                  int
+	handlers                     map[string]int64 // that got their number
+	pending, dead                map[int64]int    // by handler: the change of their number
+	settled                      []claim
+	wake                         map[int64]bool // handlers with something to claim
+}
+
+func (e *effects) count(pending, dead int, handler int64) {
+	if e.pending == nil {
+		e.pending, e.dead = make(map[int64]int), make(map[int64]int)
+	}
+	e.pending[handler] += pending
+	e.dead[handler] += dead
+}
+
+func (e *effects) wakeUp(handler int64) {
+	if e.wake == nil {
+		e.wake = make(map[int64]bool)
+	}
+	e.wake[handler] = true
+}
+
+// transact runs work in one durable transaction, and applies its effects afterwards.
+func (s *Store) transact(work func(*effects) error) error {
+	tx := &effects{}
+	nextSeq := s.nextSeq
+	ctx := context.Background() // a transaction is never cancelled half-way
+	if _, err := s.w.begin.ExecContext(ctx); err != nil {
+		return fmt.Errorf("begin: %w", classify(err))
+	}
+	err := work(tx)
+	if err == nil {
+		if _, err = s.w.commit.ExecContext(ctx); err == nil {
+			s.apply(tx)
+			return nil
+		}
+		err = fmt.Errorf("commit: %w", err)
+	}
+	s.nextSeq = nextSeq
+	// SQLite may have rolled back by itself, as it does when the disk is full; then this fails, and nothing is lost.
+	_, _ = s.w.rollback.ExecContext(ctx)
+	return classify(err)
+}
+
+func (s *Store) apply(tx *effects) {
+	m := s.o.Metrics
+	m.Entries.Add(float64(tx.entries))
+	m.Duplicates.Add(float64(tx.duplicates))
+	m.Repeats.Add(float64(tx.repeats))
+	m.Quarantined.Add(float64(tx.quarantined))
+	s.handlers.add(tx.handlers)
+	for handler, n := range tx.pending {
+		m.Pending.WithLabelValues(s.handlers.name(handler)).Add(float64(n))
+		m.DeadLetters.WithLabelValues(s.handlers.name(handler)).Add(float64(tx.dead[handler]))
+	}
+	s.claims.end(tx.settled)
+	for handler := range tx.wake {
+		s.claims.wakeUp(handler)
+	}
+}
+
+func (s *Store) batch(tx *effects, appends []*inbox.Append, settlements []inbox.Settlement) error {
+	for _, a := range appends {
+		if err := s.append(tx, a); err != nil {
+			return err
+		}
+	}
+	for i := range settlements {
+		if err := s.settle(tx, &settlements[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// append stores one arrival, or a sighting if its key is taken.
+func (s *Store) append(tx *effects, a *inbox.Append) error {
+	e := &a.Arrival.Entry
+	a.Receipt = inbox.Receipt{}
+	at := e.ReceivedAt.UnixMicro()
+	if len(a.Arrival.Key) > 0 {
+		done, err := s.dedup(tx, a, at)
+		if err != nil || done {
+			return err
+		}
+	}
+	id, err := uuid.Parse(e.ID)
+	if err != nil {
+		return fmt.Errorf("entry ID: %w", err)
+	}
+	facts, err := e.MarshalFacts()
+	if err != nil {
+		return fmt.Errorf("marshal facts: %w", err)
+	}
+	digest := e.Digest(facts)
+	seq := s.nextSeq
+	if _, err := s.w.insertEntry.Exec(seq, id[:], at, e.Service, e.Kind, e.Account, e.RequestID, string(facts), digest[:],
+		a.Arrival.Held, e.Facts.Test, a.Receipt.RepeatOf); err != nil {
+		return fmt.Errorf("insert entry: %w", err)
+	}
+	if _, err := s.w.insertBody.Exec(seq, e.Body); err != nil {
+		return fmt.Errorf("insert body: %w", err)
+	}
+	for _, identifier := range e.Facts.Identifiers() {
+		if _, err := s.w.insertDevice.Exec(identifier, seq); err != nil {
+			return fmt.Errorf("insert device: %w", err)
+		}
+	}
+	if a.Arrival.Held {
+		tx.quarantined++
+	} else if err := s.insertDeliveries(tx, seq, 0, a.Arrival.Handlers, at); err != nil {
+		return err
+	}
+	s.nextSeq++
+	tx.entries++
+	a.Receipt.Seq, a.Receipt.ID = seq, e.ID
+	return nil
+}
+
+// dedup claims the arrival's key. It reports true if the arrival was a duplicate, and is dealt with.
+func (s *Store) dedup(tx *effects, a *inbox.Append, at int64) (bool, error) {
+	key := a.Arrival.Key
+	result, err := s.w.claimKey.Exec(key, s.nextSeq, at)
+	if err != nil {
+		return false, fmt.Errorf("claim key: %w", err)
+	}
+	if n, err := result.RowsAffected(); err != nil || n == 1 {
+		return false, err
+	}
+	var seq, last int64
+	if err := s.w.findKey.QueryRow(key).Scan(&seq, &last); err != nil {
+		return false, fmt.Errorf("find key: %w", err)
+	}
+	if !a.Arrival.Repeat {
+		return true, s.sight(tx, a, seq, at)
+	}
+	if at-last <= s.o.RepeatWindow.Microseconds() {
+		a.Receipt.RepeatOf = seq
+		tx.repeats++
+	}
+	if _, err := s.w.renewKey.Exec(key, s.nextSeq, at); err != nil {
+		return false, fmt.Errorf("renew key: %w", err)
+	}
+	return false, nil
+}
+
+// maxSightings bounds the rows for one entry; beyond, only the count goes on.
+const maxSightings = 1000
+
+func (s *Store) sight(tx *effects, a *inbox.Append, seq, at int64) error {
+	var n int64
+	var id []byte
+	err := s.w.see.QueryRow(seq).Scan(&n, &id)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		// The entry was pruned; its key says that it was here.
+		a.Receipt = inbox.Receipt{Seq: seq, Duplicate: true}
+		tx.duplicates++
+		return nil
+	case err != nil:
+		return fmt.Errorf("count sighting: %w", err)
+	}
+	if n <= maxSightings {
+		f := &a.Arrival.Entry.Facts
+		if _, err := s.w.insertSighting.Exec(seq, n, at, f.Source, f.Attempt); err != nil {
+			return fmt.Errorf("insert sighting: %w", err)
+		}
+	}
+	a.Receipt = inbox.Receipt{Seq: seq, ID: uuidString(id), Duplicate: true}
+	tx.duplicates++
+	return nil
+}
+
+func (s *Store) insertDeliveries(tx *effects, seq, replay int64, handlers []string, due int64) error {
+	for _, name := range handlers {
+		handler, err := s.handlerID(tx, name)
+		if err != nil {
+			return err
+		}
+		result, err := s.w.insertDelivery.Exec(seq, handler, replay, due)
+		if err != nil {
+			return fmt.Errorf("insert delivery: %w", err)
+		}
+		n, err := result.RowsAffected()
+		if err != nil {
+			return fmt.Errorf("insert delivery: %w", err)
+		}
+		tx.count(int(n), 0, handler)
+		tx.wakeUp(handler)
+	}
+	return nil
+}
+
+// settle ends an attempt. A delivery that is no longer pending stays as it is.
+func (s *Store) settle(tx *effects, e *inbox.Settlement) error {
+	handler, err := s.handlerID(tx, e.Handler)
+	if err != nil {
+		return err
+	}
+	now := s.o.Now().UnixMicro()
+	var result sql.Result
+	switch e.Verdict {
+	case inbox.VerdictDone:
+		result, err = s.w.settleDone.Exec(e.Seq, handler, e.Replay, e.Attempts, now)
+	case inbox.VerdictRetry:
+		result, err = s.w.settleRetry.Exec(e.Seq, handler, e.Replay, e.Attempts, e.DueAt.UnixMicro(), e.Reason, e.Cause)
+		tx.wakeUp(handler)
+	case inbox.VerdictBury:
+		result, err = s.w.settleDead.Exec(e.Seq, handler, e.Replay, e.Attempts, now, e.Reason, e.Cause)
+	}
+	if err != nil {
+		return fmt.Errorf("settle: %w", err)
+	}
+	n, err := result.RowsAffected()
+	if err != nil {
+		return fmt.Errorf("settle: %w", err)
+	}
+	switch e.Verdict {
+	case inbox.VerdictDone:
+		tx.count(-int(n), 0, handler)
+	case inbox.VerdictBury:
+		tx.count(-int(n), int(n), handler)
+	}
+	tx.settled = append(tx.settled, claim{handler, e.Seq, e.Replay})
+	return nil
+}
+
+// handlerID is the number of a handler's name, which is given out at its first delivery.
+func (s *Store) handlerID(tx *effects, name string) (int64, error) {
+	if id, ok := s.handlers.id(name); ok {
+		return id, nil
+	}
+	if id, ok := tx.handlers[name]; ok {
+		return id, nil
+	}
+	result, err := s.w.insertHandler.Exec(name)
+	if err != nil {
+		return 0, fmt.Errorf("insert handler: %w", err)
+	}
+	id, err := result.LastInsertId()
+	if err != nil {
+		return 0, fmt.Errorf("insert handler: %w", err)
+	}
+	if tx.handlers == nil {
+		tx.handlers = make(map[string]int64)
+	}
+	tx.handlers[name] = id
+	return id, nil
+}
+
+func uuidString(b []byte) string {
+	id, err := uuid.FromBytes(b)
+	if err != nil {
+		return ""
+	}
+	return id.String()
+}
+
+func fromMicro(us int64) time.Time {
+	if us == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(us).UTC()
+}

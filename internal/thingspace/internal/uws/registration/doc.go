@@ -1,0 +1,2 @@
+// Package registration is CallbackRegistrationService, from wsdl/callback-registration.wsdl, as gowsdl generates it.
+package registration

@@ -1,0 +1,2 @@
+// Package session is SessionService, from wsdl/session.wsdl, as gowsdl generates it.
+package session

@@ -1,0 +1,11 @@
+// Package uws is the home of the Go types that gowsdl generates from the WSDLs, one package for each. The folder is internal to
+// package thingspace and its children: nobody else can import them.
+//
+// They are the contract as an independent tool reads it. The receiver does not unmarshal into them, for encoding/xml ignores
+// namespaces and xsi:nil, takes a repeated element's last value and turns a bad date into the year 1; tests hold the decoder
+// against them instead, and the clients of the platform's services are built on them.
+package uws
+
+//go:generate go tool gowsdl -d . -p listener -o listener.go ../../../../wsdl/callback-listener.wsdl
+//go:generate go tool gowsdl -d . -p registration -o registration.go ../../../../wsdl/callback-registration.wsdl
+//go:generate go tool gowsdl -d . -p session -o session.go ../../../../wsdl/session.wsdl

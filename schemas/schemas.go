@@ -1,0 +1,20 @@
+// Package schemas holds the XML schemas of the platform's messages. README.md beside them says what is published, what is inferred
+// and where each fact comes from.
+package schemas
+
+import "embed"
+
+// FS holds the schema files.
+//
+//go:embed *.xsd
+var FS embed.FS
+
+// The schemas by their file names.
+const (
+	Envelope11   = "soap-1.1-envelope.xsd"
+	Envelope12   = "soap-1.2-envelope.xsd"
+	Callback     = "callback.xsd"      // what arrives at a listener
+	CallbackWSDL = "callback-wsdl.xsd" // the same for SOAP clients and code generators
+	Session      = "session.xsd"
+	Registration = "registration.xsd"
+)
