@@ -37,7 +37,6 @@ type file struct {
 	role Role
 	base *sqlite3.Tsqlite3_io_methods // the default VFS's
 	node *node                        // nil for a temporary file
-	life int                          // of the node, when the file was opened
 
 	// syncsFolder says that the next sync is one of the folder too: the default VFS does so once for each journal or log
 	// that it may have created. Under FS.mu.
@@ -100,7 +99,6 @@ func (f *FS) table(tls *libc.TLS, base uintptr) (*sqlite3.Tsqlite3_io_methods, e
 	}
 	t := at[sqlite3.Tsqlite3_io_methods](p)
 	*t = *at[sqlite3.Tsqlite3_io_methods](base)
-	t.FiVersion = min(t.FiVersion, 2) // version 3 adds memory mapping
 	t.FxClose, t.FxFileControl = address(&f.hook.close), address(&f.hook.control)
 	t.FxWrite, t.FxTruncate, t.FxSync = address(&f.hook.write), address(&f.hook.truncate), address(&f.hook.sync)
 	f.tables[base] = t
@@ -118,7 +116,6 @@ func (f *FS) attach(tls *libc.TLS, o *file, pFile uintptr, path string) error {
 		f.nodes[path] = &node{path: path, present: len(data) > 0, durable: data}
 	}
 	o.node = f.nodes[path]
-	o.life = o.node.life
 	return nil
 }
 
@@ -186,8 +183,8 @@ func (f *FS) truncate(tls *libc.TLS, pFile uintptr, size int64) int32 {
 
 func (f *FS) sync(tls *libc.TLS, pFile uintptr, flags int32) int32 {
 	o := f.file(pFile)
+	began := f.now() // before a stall: a sync need not cover what is written while it runs
 	fault := f.admit(Sync, o.role)
-	began := f.now()
 	var rc int32
 	if fault != nil {
 		rc = fault.code()

@@ -12,7 +12,6 @@ type node struct {
 	present bool // its name is durable
 	durable []byte
 	pending []change // in order
-	life    int      // deletions so far: tells a file from its successor under the name
 }
 
 type change struct {
@@ -34,8 +33,7 @@ const (
 func (f *FS) note(o *file, c change) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	// What goes to a file after its deletion is reachable by no name.
-	if o.node != nil && o.node.life == o.life {
+	if o.node != nil {
 		f.push(o.node, c)
 	}
 }
@@ -59,7 +57,7 @@ func (f *FS) synced(o *file, began uint64, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	n := o.node
-	if n == nil || n.life != o.life {
+	if n == nil {
 		return
 	}
 	n.settle(began, ok)
@@ -79,7 +77,6 @@ func (f *FS) unlinked(path string, folderSynced bool) {
 	defer f.mu.Unlock()
 	if n := f.nodes[path]; n != nil {
 		f.push(n, change{kind: removed})
-		n.life++
 	}
 	if folderSynced {
 		f.folderSynced(path, f.clock)
