@@ -88,16 +88,24 @@ type CallbackData struct {
 }
 
 type CarrierServiceCallbackRequest struct {
-	ChangeDeviceCustomFields *ChangeDeviceCustomFieldsResponse `xml:"ChangeDeviceCustomFields,omitempty" json:"ChangeDeviceCustomFields,omitempty"`
+	ChangeDeviceCustomFields *Changed `xml:"ChangeDeviceCustomFields,omitempty" json:"ChangeDeviceCustomFields,omitempty"`
 
 	ChangeDeviceIdentifier *ChangeDeviceIdentifierResponse `xml:"ChangeDeviceIdentifier,omitempty" json:"ChangeDeviceIdentifier,omitempty"`
 
 	ChangeDeviceServicePlan *ChangeDeviceServicePlanResponse `xml:"ChangeDeviceServicePlan,omitempty" json:"ChangeDeviceServicePlan,omitempty"`
 
 	ChangeDeviceState *ChangeDeviceStateResponse `xml:"ChangeDeviceState,omitempty" json:"ChangeDeviceState,omitempty"`
+
+	ChangeDeviceCostCenter *Changed `xml:"ChangeDeviceCostCenter,omitempty" json:"ChangeDeviceCostCenter,omitempty"`
+
+	ChangeDeviceContactInfo *Changed `xml:"ChangeDeviceContactInfo,omitempty" json:"ChangeDeviceContactInfo,omitempty"`
+
+	Change4GDeviceIdentifier *ChangeDeviceIdentifierResponse `xml:"Change4GDeviceIdentifier,omitempty" json:"Change4GDeviceIdentifier,omitempty"`
+
+	MoveDevice *Changed `xml:"MoveDevice,omitempty" json:"MoveDevice,omitempty"`
 }
 
-type ChangeDeviceCustomFieldsResponse struct {
+type Changed struct {
 }
 
 type ChangeDeviceIdentifierResponse struct {
@@ -127,7 +135,13 @@ type ActivateResponse struct {
 
 	State *string `xml:"State,omitempty" json:"State,omitempty"`
 
-	IpAddress *string `xml:"IpAddress,omitempty" json:"IpAddress,omitempty"`
+	IPAddress *string `xml:"IPAddress,omitempty" json:"IPAddress,omitempty"`
+
+	FeatureCodes *FeatureCodes `xml:"FeatureCodes,omitempty" json:"FeatureCodes,omitempty"`
+}
+
+type FeatureCodes struct {
+	FeatureCode []string `xml:"FeatureCode,omitempty" json:"FeatureCode,omitempty"`
 }
 
 type DeactivateResponse struct {
@@ -154,6 +168,34 @@ type DeviceInformation struct {
 	DeviceGroupName []*string `xml:"DeviceGroupName,omitempty" json:"DeviceGroupName,omitempty"`
 
 	DeviceIdentifiers *DeviceIdentifiers `xml:"DeviceIdentifiers,omitempty" json:"DeviceIdentifiers,omitempty"`
+
+	BillingCycleEndDate *string `xml:"BillingCycleEndDate,omitempty" json:"BillingCycleEndDate,omitempty"`
+
+	Connected *string `xml:"Connected,omitempty" json:"Connected,omitempty"`
+
+	CreatedAt *string `xml:"CreatedAt,omitempty" json:"CreatedAt,omitempty"`
+
+	CustomFields *CustomFields `xml:"CustomFields,omitempty" json:"CustomFields,omitempty"`
+
+	ExtendedAttributes *ExtendedAttributes `xml:"ExtendedAttributes,omitempty" json:"ExtendedAttributes,omitempty"`
+
+	IPAddress *string `xml:"IPAddress,omitempty" json:"IPAddress,omitempty"`
+
+	LastActivationBy *string `xml:"LastActivationBy,omitempty" json:"LastActivationBy,omitempty"`
+
+	LastActivationDate *string `xml:"LastActivationDate,omitempty" json:"LastActivationDate,omitempty"`
+
+	LastConnectionDate *string `xml:"LastConnectionDate,omitempty" json:"LastConnectionDate,omitempty"`
+}
+
+type CustomFields struct {
+	CustomField []*CustomField `xml:"CustomField,omitempty" json:"CustomField,omitempty"`
+}
+
+type CustomField struct {
+	Key *string `xml:"Key,omitempty" json:"Key,omitempty"`
+
+	Value *string `xml:"Value,omitempty" json:"Value,omitempty"`
 }
 
 type CarrierInformation struct {
