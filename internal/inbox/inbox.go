@@ -23,6 +23,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -248,7 +249,12 @@ const (
 	VerdictBury
 )
 
-func (v Verdict) String() string { return [...]string{"done", "retry", "bury"}[v] }
+func (v Verdict) String() string {
+	if v > VerdictBury {
+		return fmt.Sprintf("verdict %d", uint8(v))
+	}
+	return [...]string{"done", "retry", "bury"}[v]
+}
 
 // Settlement is the end of an attempt, or of a claim that came to none.
 type Settlement struct {

@@ -1,16 +1,22 @@
 package inbox
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"errors"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 // Metrics of a store. One store, one set.
 type Metrics struct {
-	appendSeconds, commitSeconds, batchSize prometheus.Histogram
-	queued, available                       prometheus.Gauge
+	appendSeconds, commitSeconds, taskSeconds, batchSize prometheus.Histogram
+	queued, queuedSettlements, available                 prometheus.Gauge
+	failedAppends                                        *prometheus.CounterVec // by reason
 
 	Entries      prometheus.Counter
 	Duplicates   prometheus.Counter
 	Repeats      prometheus.Counter
 	Corrupt      prometheus.Counter
+	Unsettled    prometheus.Counter
 	Pruned       prometheus.Counter
 	Checkpoints  prometheus.Counter
 	Bytes        prometheus.Gauge
@@ -43,21 +49,24 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	}
 	seconds := []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2, 3, 5, 10}
 	m := &Metrics{
-		appendSeconds: histogram("append_seconds", "Time from queueing an arrival to its durable commit.", seconds),
-		commitSeconds: histogram("commit_seconds", "Duration of one transaction, sync included.", seconds),
-		batchSize:     histogram("batch_appends", "Arrivals in one transaction.", []float64{1, 2, 4, 8, 16, 32, 64, 128, 256}),
-		queued:        gauge("queued_appends", "Arrivals waiting for a transaction."),
-		available:     gauge("available", "1 while the store takes arrivals, 0 while it refuses them."),
-		Entries:       counter("entries_total", "Entries stored."),
-		Duplicates:    counter("duplicates_total", "Arrivals that were a further sighting of a stored entry."),
-		Repeats:       counter("repeats_total", "Entries without a RequestId that are suspected to repeat an earlier one."),
-		Corrupt:       counter("corrupt_entries_total", "Entries read whose bytes do not match their digest."),
-		Pruned:        counter("pruned_entries_total", "Entries that retention removed."),
-		Checkpoints:   counter("checkpoints_total", "Completed checkpoints of the write-ahead log."),
-		Bytes:         gauge("bytes", "Bytes of the database in use, as of the last maintenance."),
-		WALBytes:      gauge("wal_bytes", "Size of the write-ahead log, as of the last maintenance."),
-		RetentionDue:  gauge("retention_blocked_entries", "Entries past retention that are kept because they are undelivered, dead or quarantined."),
-		Quarantined:   gauge("quarantined_entries", "Entries held back from handlers until released."),
+		appendSeconds:     histogram("append_seconds", "Time from queueing an arrival to its durable commit.", seconds),
+		commitSeconds:     histogram("commit_seconds", "Duration of one transaction, sync included.", seconds),
+		taskSeconds:       histogram("task_seconds", "Duration of one task between two transactions, for which acks wait.", seconds),
+		batchSize:         histogram("batch_appends", "Arrivals in one transaction.", []float64{1, 2, 4, 8, 16, 32, 64, 128, 256}),
+		queued:            gauge("queued_appends", "Arrivals waiting for a transaction."),
+		queuedSettlements: gauge("queued_settlements", "Ends of attempts waiting for a transaction."),
+		available:         gauge("available", "1 while the store takes arrivals, 0 while it refuses them."),
+		Entries:           counter("entries_total", "Entries stored."),
+		Duplicates:        counter("duplicates_total", "Arrivals that were a further sighting of a stored entry."),
+		Repeats:           counter("repeats_total", "Entries without a RequestId that are suspected to repeat an earlier one."),
+		Corrupt:           counter("corrupt_entries_total", "Entries read whose bytes do not match their digest."),
+		Unsettled:         counter("failed_settlements_total", "Ends of attempts that the store cannot record; those deliveries are made again after a restart."),
+		Pruned:            counter("pruned_entries_total", "Entries that retention removed."),
+		Checkpoints:       counter("checkpoints_total", "Completed checkpoints of the write-ahead log."),
+		Bytes:             gauge("bytes", "Bytes of the database in use, as of the last maintenance."),
+		WALBytes:          gauge("wal_bytes", "Size of the write-ahead log, as of the last maintenance."),
+		RetentionDue:      gauge("retention_blocked_entries", "Entries past retention that are kept because they are undelivered, dead or quarantined."),
+		Quarantined:       gauge("quarantined_entries", "Entries held back from handlers until released."),
 	}
 	for _, v := range []struct {
 		vec        **prometheus.GaugeVec
@@ -69,6 +78,32 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		*v.vec = prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "callbackd", Subsystem: "inbox", Name: v.name, Help: v.help}, []string{"handler"})
 		reg.MustRegister(*v.vec)
 	}
+	m.failedAppends = prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "callbackd", Subsystem: "inbox", Name: "failed_appends_total",
+		Help: "Arrivals that were not stored."}, []string{"reason"})
+	reg.MustRegister(m.failedAppends)
+	for _, f := range failures {
+		m.failedAppends.WithLabelValues(f.reason)
+	}
+	m.failedAppends.WithLabelValues(otherFailure)
 	m.available.Set(1)
 	return m
+}
+
+// failures are the reasons for which an append fails.
+var failures = [...]struct {
+	is     error
+	reason string
+}{{ErrBroken, "broken"}, {ErrOverloaded, "overloaded"}, {ErrUnavailable, "unavailable"}, {ErrClosed, "closed"}}
+
+// otherFailure is the reason of an append that is itself at fault.
+const otherFailure = "rejected"
+
+func (m *Metrics) failed(err error) {
+	for _, f := range failures {
+		if errors.Is(err, f.is) {
+			m.failedAppends.WithLabelValues(f.reason).Inc()
+			return
+		}
+	}
+	m.failedAppends.WithLabelValues(otherFailure).Inc()
 }

@@ -4,6 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,7 +49,7 @@ type WriterOptions struct {
 const besideAppends = 128
 
 // Writer is the one writer of a store. It gathers what arrives while a transaction is being committed into the next one: group
-// commit, with no waiting for its own sake. Appends go before settlements, settlements before tasks.
+// commit, with no waiting for its own sake. Appends go before settlements; a task comes with each round.
 type Writer struct {
 	committer Committer
 	o         WriterOptions
@@ -55,19 +59,27 @@ type Writer struct {
 	mu          sync.Mutex
 	work        *sync.Cond
 	appends     []*Append
+	appendBytes int // of their bodies
 	settlements []Settlement
 	retryAt     time.Time // settlements wait until then after a failure
 	tasks       []*task
 	closed      bool
+	roundFrom   time.Time     // when the round under way began; zero for none
+	average     time.Duration // of the rounds with appends
 
-	commitFrom atomic.Int64 // when the transaction under way began, in nanoseconds since the epoch; 0 for none
-	average    atomic.Int64 // of the duration of transactions with appends, in nanoseconds
-	status     atomic.Pointer[status]
-	refused    atomic.Int64 // appends that failed since the store became unavailable
-	noting     sync.Mutex   // held while status changes
-	outages    []Outage
-	broken     chan struct{} // closed when the store is broken
-	stopped    chan struct{} // closed when the loop has ended
+	status  atomic.Pointer[status]
+	noting  sync.Mutex // held while status changes
+	refused int64      // arrivals since the store became unavailable; under noting
+	outages []Outage
+	broken  chan struct{} // closed when the store is broken
+	stopped chan struct{} // closed when the loop has ended
+}
+
+// round is what the writer does at once: one transaction, and then one task.
+type round struct {
+	appends     []*Append
+	settlements []Settlement
+	task        *task
 }
 
 type status struct {
@@ -108,26 +120,31 @@ func NewWriter(c Committer, o WriterOptions, m *Metrics, now func() time.Time) *
 // meet, or none and a queue longer than the budget, the answer is ErrOverloaded and nothing was queued. Once queued, the
 // append is waited for to its end.
 func (w *Writer) Append(ctx context.Context, arrival Arrival) (Receipt, error) {
-	if err := ctx.Err(); err != nil {
-		return Receipt{}, fmt.Errorf("%w: %w", ErrOverloaded, err)
-	}
-	deadline, ok := ctx.Deadline()
-	if !ok {
-		deadline = w.now().Add(w.o.Budget)
-	}
 	a := &Append{Arrival: arrival, queuedAt: w.now(), done: make(chan struct{})}
-	if err := w.admit(a, deadline); err != nil {
+	if err := w.admit(ctx, a); err != nil {
+		w.metrics.failed(err)
+		w.shed()
 		return Receipt{}, err
 	}
 	<-a.done
 	w.metrics.appendSeconds.Observe(w.now().Sub(a.queuedAt).Seconds())
 	if a.err != nil {
-		w.refused.Add(1)
+		w.metrics.failed(a.err)
+		return Receipt{}, a.err
 	}
-	return a.Receipt, a.err
+	return a.Receipt, nil
 }
 
-func (w *Writer) admit(a *Append, deadline time.Time) error {
+func (w *Writer) admit(ctx context.Context, a *Append) error {
+	if err := ctx.Err(); errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%w: the time for the ack had passed before the append: %w", ErrOverloaded, err)
+	} else if err != nil {
+		return fmt.Errorf("append: %w", err)
+	}
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		deadline = a.queuedAt.Add(w.o.Budget)
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err := w.refusal(); err != nil {
@@ -137,6 +154,7 @@ func (w *Writer) admit(a *Append, deadline time.Time) error {
 		return fmt.Errorf("%w: %d appends are queued and the ack would take %s", ErrOverloaded, len(w.appends), wait.Round(time.Millisecond))
 	}
 	w.appends = append(w.appends, a)
+	w.appendBytes += len(a.Arrival.Entry.Body)
 	w.metrics.queued.Set(float64(len(w.appends)))
 	w.work.Signal()
 	return nil
@@ -144,10 +162,8 @@ func (w *Writer) admit(a *Append, deadline time.Time) error {
 
 // refusal is the error of a writer that takes nothing any more. w.mu is held.
 func (w *Writer) refusal() error {
-	select {
-	case <-w.broken:
+	if w.isBroken() {
 		return w.Status()
-	default:
 	}
 	if w.closed {
 		return ErrClosed
@@ -155,14 +171,27 @@ func (w *Writer) refusal() error {
 	return nil
 }
 
-// expectedWait guesses how long an append that is queued now will take. A transaction that takes longer than the average is
-// expected to take as long again: that is how a stalled disk shows. w.mu is held.
+func (w *Writer) isBroken() bool {
+	select {
+	case <-w.broken:
+		return true
+	default:
+		return false
+	}
+}
+
+// expectedWait guesses how long an append that is queued now will take. A round that takes longer than the average is
+// expected to take as long again: that is how a stalled disk shows. An idle writer takes any append, whatever the average, or it
+// would never learn that a stall is over. w.mu is held.
 func (w *Writer) expectedWait(now time.Time) time.Duration {
-	average := time.Duration(w.average.Load())
-	ahead := time.Duration(len(w.appends)/w.o.MaxBatch + 1)
-	wait := ahead * average
-	if from := w.commitFrom.Load(); from != 0 {
-		wait += max(average, now.Sub(time.Unix(0, from)))
+	if w.roundFrom.IsZero() && len(w.appends) == 0 {
+		return 0
+	}
+	ahead := 1 + max(len(w.appends)/w.o.MaxBatch, w.appendBytes/w.o.MaxBatchBytes)
+	wait := time.Duration(ahead) * w.average
+	if !w.roundFrom.IsZero() {
+		elapsed := now.Sub(w.roundFrom)
+		wait += max(w.average-elapsed, elapsed)
 	}
 	return wait
 }
@@ -172,11 +201,16 @@ func (w *Writer) expectedWait(now time.Time) time.Duration {
 func (w *Writer) Settle(s ...Settlement) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.isBroken() {
+		return // those deliveries will be made again
+	}
 	w.settlements = append(w.settlements, s...)
+	w.metrics.queuedSettlements.Set(float64(len(w.settlements)))
 	w.work.Signal()
 }
 
-// Do runs a task between two transactions, alone with the store, and returns its error. Tasks must be short: acks wait.
+// Do runs a task between two transactions, alone with the store, and returns its error. Tasks must be short: acks wait. ctx decides
+// on whether the task begins; once begun it is waited for, so that what it writes to is the caller's again.
 func (w *Writer) Do(ctx context.Context, run func() error) error {
 	t := &task{run: run, done: make(chan struct{})}
 	w.mu.Lock()
@@ -189,11 +223,25 @@ func (w *Writer) Do(ctx context.Context, run func() error) error {
 	w.mu.Unlock()
 	select {
 	case <-t.done:
-		return t.err
 	case <-ctx.Done():
-		// The task may still run; its outcome is nobody's then.
-		return ctx.Err()
+		if w.withdraw(t) {
+			return ctx.Err()
+		}
+		<-t.done
 	}
+	return t.err
+}
+
+// withdraw takes a task back that has not begun.
+func (w *Writer) withdraw(t *task) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	i := slices.Index(w.tasks, t)
+	if i < 0 {
+		return false
+	}
+	w.tasks = slices.Delete(w.tasks, i, i+1)
+	return true
 }
 
 // Status is nil while the last transaction succeeded, else its error.
@@ -214,89 +262,106 @@ func (w *Writer) Close() {
 func (w *Writer) loop() {
 	defer close(w.stopped)
 	for {
-		appends, settlements, t, ok := w.take()
+		r, ok := w.take()
 		if !ok {
 			return
 		}
-		if len(appends)+len(settlements) > 0 {
-			w.commit(appends, settlements)
+		if len(r.appends)+len(r.settlements) > 0 {
+			w.commit(r.appends, r.settlements)
 		}
-		if t != nil {
-			t.err = t.run()
-			w.note(t.err)
-			close(t.done)
+		if r.task != nil {
+			w.perform(r.task)
 		}
+		w.endRound(len(r.appends) > 0)
 	}
 }
 
-// take waits for work. A task comes with every batch, so that neither waits for the other to run dry.
-func (w *Writer) take() (appends []*Append, settlements []Settlement, t *task, ok bool) {
+// take waits for work. A task comes with every round, so that neither waits for the other to run dry.
+func (w *Writer) take() (r round, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for len(w.appends) == 0 && len(w.tasks) == 0 && !w.settlementsReady() {
-		if w.closed && len(w.settlements) == 0 {
-			return nil, nil, nil, false
-		}
-		if len(w.settlements) > 0 && !w.closed {
-			// They wait for retryAt; somebody has to wake us then.
-			timer := time.AfterFunc(w.retryAt.Sub(w.now()), w.work.Signal)
+	for !w.isBroken() && len(w.appends) == 0 && len(w.tasks) == 0 && !w.settlementsReady() {
+		switch {
+		case w.closed:
+			return r, false
+		case len(w.settlements) > 0:
+			timer := time.AfterFunc(w.retryAt.Sub(w.now()), w.nudge)
 			w.work.Wait()
 			timer.Stop()
-			continue
+		default:
+			w.work.Wait()
 		}
-		if w.closed {
-			break // one last try
-		}
-		w.work.Wait()
 	}
-	appends = w.takeAppends()
-	most := w.o.MaxSettlements
-	if len(appends) > 0 {
-		most = besideAppends
+	if w.isBroken() {
+		return r, false
 	}
-	if w.settlementsReady() || w.closed {
-		n := min(most, len(w.settlements))
-		settlements, w.settlements = w.settlements[:n:n], w.settlements[n:]
+	r.appends = w.takeAppends()
+	if w.settlementsReady() {
+		r.settlements = w.takeSettlements(len(r.appends) > 0)
 	}
 	if len(w.tasks) > 0 {
-		t, w.tasks = w.tasks[0], w.tasks[1:]
+		r.task, w.tasks = w.tasks[0], w.tasks[1:]
 	}
-	return appends, settlements, t, true
+	w.roundFrom = w.now()
+	return r, true
 }
 
-func (w *Writer) settlementsReady() bool {
-	return len(w.settlements) > 0 && !w.now().Before(w.retryAt)
+// nudge wakes the loop. With the lock, so that it cannot come between the loop's look and its wait.
+func (w *Writer) nudge() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.work.Broadcast()
 }
+
+// settlementsReady reports whether settlements are to be written now. A closed writer makes its last try at once. w.mu is held.
+func (w *Writer) settlementsReady() bool {
+	return len(w.settlements) > 0 && (w.closed || !w.now().Before(w.retryAt))
+}
+
+// takeAppends and takeSettlements let go of what they take, so that no finished body is kept alive by the queue. w.mu is held.
 
 func (w *Writer) takeAppends() []*Append {
 	n, bytes := 0, 0
 	for n < len(w.appends) && n < w.o.MaxBatch {
-		bytes += len(w.appends[n].Arrival.Entry.Body)
-		if n > 0 && bytes > w.o.MaxBatchBytes {
+		body := len(w.appends[n].Arrival.Entry.Body)
+		if n > 0 && bytes+body > w.o.MaxBatchBytes {
 			break
 		}
+		bytes += body
 		n++
 	}
 	batch := w.appends[:n:n]
-	w.appends = w.appends[n:]
+	if n == len(w.appends) {
+		w.appends = nil
+	} else {
+		w.appends = slices.Clone(w.appends[n:])
+	}
+	w.appendBytes -= bytes
 	w.metrics.queued.Set(float64(len(w.appends)))
+	return batch
+}
+
+func (w *Writer) takeSettlements(besideOthers bool) []Settlement {
+	n := min(len(w.settlements), w.o.MaxSettlements)
+	if besideOthers {
+		n = min(n, besideAppends)
+	}
+	batch := w.settlements[:n:n]
+	if w.settlements = w.settlements[n:]; len(w.settlements) == 0 {
+		w.settlements = nil
+	}
+	w.metrics.queuedSettlements.Set(float64(len(w.settlements)))
 	return batch
 }
 
 func (w *Writer) commit(appends []*Append, settlements []Settlement) {
 	from := w.now()
-	w.commitFrom.Store(from.UnixNano())
-	err := w.committer.Commit(appends, settlements)
-	took := w.now().Sub(from)
-	w.commitFrom.Store(0)
-	w.note(err)
-	w.metrics.commitSeconds.Observe(took.Seconds())
+	err := guarded(func() error { return w.committer.Commit(appends, settlements) })
+	w.metrics.commitSeconds.Observe(w.now().Sub(from).Seconds())
 	if len(appends) > 0 {
 		w.metrics.batchSize.Observe(float64(len(appends)))
-		const weight = 8
-		old := w.average.Load()
-		w.average.Store(old + (int64(took)-old)/weight)
 	}
+	w.note(err, len(appends))
 	for _, a := range appends {
 		if a.err == nil {
 			a.err = err
@@ -304,42 +369,125 @@ func (w *Writer) commit(appends []*Append, settlements []Settlement) {
 		close(a.done)
 	}
 	if err != nil && len(settlements) > 0 {
-		w.mu.Lock()
-		if w.closed || errors.Is(err, ErrBroken) {
-			w.settlements = nil // those deliveries will be made again
-		} else {
-			w.settlements = append(settlements, w.settlements...)
-			w.retryAt = w.now().Add(w.o.RetryAfter)
-		}
-		w.mu.Unlock()
+		w.keep(settlements)
 	}
 }
 
-// Report tells the writer that a reader found the store broken. Other errors of readers stop no acks.
+// keep puts settlements that could not be written back, to be tried again.
+func (w *Writer) keep(settlements []Settlement) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed || w.isBroken() {
+		return // those deliveries will be made again
+	}
+	w.settlements = append(settlements, w.settlements...)
+	w.metrics.queuedSettlements.Set(float64(len(w.settlements)))
+	w.retryAt = w.now().Add(w.o.RetryAfter)
+}
+
+// perform runs a task, unless the transaction before it broke the store.
+func (w *Writer) perform(t *task) {
+	defer close(t.done)
+	if w.isBroken() {
+		t.err = w.Status()
+		return
+	}
+	from := w.now()
+	t.err = guarded(t.run)
+	w.metrics.taskSeconds.Observe(w.now().Sub(from).Seconds())
+	if t.err != nil {
+		w.note(t.err, 0)
+	}
+}
+
+func (w *Writer) endRound(counts bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if counts {
+		const weight = 8
+		w.average += (w.now().Sub(w.roundFrom) - w.average) / weight
+	}
+	w.roundFrom = time.Time{}
+}
+
+// guarded turns a panic into ErrBroken: nobody knows what state it left the engine in, so that the process has to end, but in
+// order and with an answer to everybody who waits.
+func guarded(run func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: panic in %s: %v; restart callbackd, and report this", ErrBroken, panicSite(), p)
+		}
+	}()
+	return run()
+}
+
+// panicSite is the function and line that panicked. A deferred function calls it.
+func panicSite() string {
+	pcs := make([]uintptr, 32)
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(1, pcs)])
+	panicking := false
+	for {
+		f, more := frames.Next()
+		inRuntime := strings.HasPrefix(f.Function, "runtime.")
+		if panicking && !inRuntime {
+			return fmt.Sprintf("%s (%s:%d)", f.Function, filepath.Base(f.File), f.Line)
+		}
+		panicking = panicking || inRuntime
+		if !more {
+			return "an unknown place"
+		}
+	}
+}
+
+// Report tells the writer that a reader, or a checkpoint beside it, found the store broken. Other errors of theirs stop no acks.
 func (w *Writer) Report(err error) {
 	if errors.Is(err, ErrBroken) {
-		w.note(err)
+		w.note(err, 0)
 	}
 }
 
-// note keeps the outcome of the last use of the store, and fails all that wait when it is broken.
-func (w *Writer) note(err error) {
+// Recovered is for the engine: a transaction of a task is durable, so the store takes arrivals.
+func (w *Writer) Recovered() {
+	if w.Status() != nil {
+		w.note(nil, 0)
+	}
+}
+
+// note keeps the outcome of the last use of the store, which refused some arrivals if it failed, and fails all that wait when the
+// store is broken.
+func (w *Writer) note(err error, appends int) {
 	w.noting.Lock()
 	defer w.noting.Unlock()
 	old := w.status.Load()
 	switch {
 	case errors.Is(old.err, ErrBroken):
 	case err == nil && old.err != nil:
-		w.outages = append(w.outages, Outage{From: old.since, To: w.now(), Reason: old.err.Error(), Refused: w.refused.Swap(0)})
+		w.outages = append(w.outages, Outage{From: old.since, To: w.now(), Reason: old.err.Error(), Refused: w.refused})
+		w.refused = 0
 		w.status.Store(&status{})
 		w.metrics.available.Set(1)
 	case errors.Is(err, ErrBroken):
 		w.status.Store(&status{err, w.now()})
 		w.metrics.available.Set(0)
 		w.fail(err)
-	case errors.Is(err, ErrUnavailable) && old.err == nil:
-		w.status.Store(&status{err, w.now()})
-		w.metrics.available.Set(0)
+	case errors.Is(err, ErrUnavailable):
+		w.refused += int64(appends)
+		if old.err == nil {
+			w.status.Store(&status{err, w.now()})
+			w.metrics.available.Set(0)
+		}
+	}
+}
+
+// shed counts an arrival that was not queued, if that was during an outage.
+func (w *Writer) shed() {
+	if w.Status() == nil {
+		return
+	}
+	w.noting.Lock()
+	defer w.noting.Unlock()
+	if w.Status() != nil {
+		w.refused++
 	}
 }
 
@@ -350,6 +498,13 @@ func (w *Writer) TakeOutages() []Outage {
 	ended := w.outages
 	w.outages = nil
 	return ended
+}
+
+// ReturnOutages takes back what could not be stored.
+func (w *Writer) ReturnOutages(ended []Outage) {
+	w.noting.Lock()
+	defer w.noting.Unlock()
+	w.outages = append(ended, w.outages...)
 }
 
 func (w *Writer) fail(err error) {
@@ -364,5 +519,8 @@ func (w *Writer) fail(err error) {
 		t.err = err
 		close(t.done)
 	}
-	w.appends, w.tasks, w.settlements = nil, nil, nil
+	w.appends, w.appendBytes, w.tasks, w.settlements = nil, 0, nil, nil
+	w.metrics.queued.Set(0)
+	w.metrics.queuedSettlements.Set(0)
+	w.work.Broadcast()
 }

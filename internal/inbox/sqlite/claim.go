@@ -169,6 +169,12 @@ func (s *Store) Claim(ctx context.Context, handler string, limit int) (claimed [
 	if !ok {
 		return nil, time.Time{}, fmt.Errorf("claim: handler %q was not registered", handler)
 	}
+	select {
+	case <-s.Broken():
+		// No end of an attempt could be recorded any more.
+		return nil, time.Time{}, s.Status()
+	default:
+	}
 	if held, err := s.DeliveriesHeld(ctx); err != nil || held {
 		return nil, time.Time{}, err
 	}

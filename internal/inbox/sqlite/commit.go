@@ -11,6 +11,7 @@ import (
 	"callbackd/internal/inbox"
 
 	"github.com/google/uuid"
+	"go.uber.org/zap"
 )
 
 // statements are the writer's, prepared once.
@@ -23,12 +24,14 @@ type statements struct {
 	all                                                   []*sql.Stmt
 }
 
-func prepare(ctx context.Context, conn *sql.Conn) (*statements, error) {
-	st := &statements{}
-	for _, p := range []struct {
-		stmt **sql.Stmt
-		sql  string
-	}{
+// prepared is a statement and where it is kept.
+type prepared struct {
+	stmt **sql.Stmt
+	sql  string
+}
+
+func (st *statements) list() []prepared {
+	return []prepared{
 		{&st.begin, `BEGIN IMMEDIATE`},
 		{&st.commit, `COMMIT`},
 		{&st.rollback, `ROLLBACK`},
@@ -49,7 +52,12 @@ func prepare(ctx context.Context, conn *sql.Conn) (*statements, error) {
 			WHERE seq = ?1 AND handler = ?2 AND replay = ?3 AND state = 0`},
 		{&st.settleDead, `UPDATE delivery SET state = 2, attempts = ?4, settled_at = ?5, reason = ?6, cause = ?7
 			WHERE seq = ?1 AND handler = ?2 AND replay = ?3 AND state = 0`},
-	} {
+	}
+}
+
+func prepare(ctx context.Context, conn *sql.Conn) (*statements, error) {
+	st := &statements{}
+	for _, p := range st.list() {
 		stmt, err := conn.PrepareContext(ctx, p.sql)
 		if err != nil {
 			st.close()
@@ -70,31 +78,42 @@ func (st *statements) close() {
 // Commit implements [inbox.Committer]. The writer's goroutine alone calls it.
 func (s *Store) Commit(appends []*inbox.Append, settlements []inbox.Settlement) error {
 	err := s.transact(func(tx *effects) error { return s.batch(tx, appends, settlements) })
-	if err == nil || errors.Is(err, inbox.ErrBroken) || errors.Is(err, inbox.ErrUnavailable) {
+	if err == nil || stops(err) {
 		return err
 	}
 	// Not the store but something in the batch is at fault. That must not cost the others their place.
-	return s.oneByOne(appends, settlements, err)
+	return s.oneByOne(appends, settlements)
 }
 
-// oneByOne commits each append alone, so that the one that cannot be stored fails alone.
-func (s *Store) oneByOne(appends []*inbox.Append, settlements []inbox.Settlement, cause error) error {
-	if len(appends)+len(settlements) <= 1 {
-		return fmt.Errorf("%w: %w", inbox.ErrUnavailable, cause)
-	}
+// stops reports whether the error is one of the store, and not of what it was to store.
+func stops(err error) bool {
+	return errors.Is(err, inbox.ErrBroken) || errors.Is(err, inbox.ErrUnavailable)
+}
+
+// oneByOne commits everything alone, so that what cannot be stored fails alone.
+func (s *Store) oneByOne(appends []*inbox.Append, settlements []inbox.Settlement) error {
 	for _, a := range appends {
-		err := s.transact(func(tx *effects) error { return s.batch(tx, []*inbox.Append{a}, nil) })
+		err := s.transact(func(tx *effects) error { return s.append(tx, a) })
 		if errors.Is(err, inbox.ErrBroken) {
 			return err
 		}
 		if err != nil {
-			a.Fail(fmt.Errorf("%w: %w", inbox.ErrUnavailable, err))
+			a.Fail(fmt.Errorf("store arrival: %w", err))
 		}
 	}
-	for _, settlement := range settlements {
-		err := s.transact(func(tx *effects) error { return s.batch(tx, nil, []inbox.Settlement{settlement}) })
-		if errors.Is(err, inbox.ErrBroken) {
+	for i := range settlements {
+		err := s.transact(func(tx *effects) error { return s.settle(tx, &settlements[i]) })
+		switch {
+		case errors.Is(err, inbox.ErrBroken):
 			return err
+		case errors.Is(err, inbox.ErrUnavailable):
+			s.Settle(settlements[i:]...)
+			return nil
+		case err != nil:
+			// Its claim stays, so that it does not go round and round: a restart makes that delivery again.
+			s.o.Metrics.Unsettled.Inc()
+			s.o.Log.Error("cannot record the end of an attempt; the delivery is made again after a restart", zap.Int64("seq", settlements[i].Seq),
+				zap.String("handler", settlements[i].Handler), zap.Error(err))
 		}
 	}
 	return nil
@@ -125,26 +144,43 @@ func (e *effects) wakeUp(handler int64) {
 	e.wake[handler] = true
 }
 
-// transact runs work in one durable transaction, and applies its effects afterwards.
+// transact runs work in one durable transaction, and applies its effects afterwards. Only an error of the work itself leaves the
+// store as good as it was: if the beginning or the end of a transaction fails for a reason that classify does not know, its state
+// is unknown as well.
 func (s *Store) transact(work func(*effects) error) error {
 	tx := &effects{}
 	nextSeq := s.nextSeq
 	ctx := context.Background() // a transaction is never cancelled half-way
 	if _, err := s.w.begin.ExecContext(ctx); err != nil {
-		return fmt.Errorf("begin: %w", classify(err))
+		return unexplained(fmt.Errorf("begin: %w", err))
 	}
-	err := work(tx)
+	err := classify(work(tx))
 	if err == nil {
-		if _, err = s.w.commit.ExecContext(ctx); err == nil {
+		if err = s.commit(ctx); err == nil {
 			s.apply(tx)
+			s.Recovered()
 			return nil
 		}
-		err = fmt.Errorf("commit: %w", err)
 	}
 	s.nextSeq = nextSeq
 	// SQLite may have rolled back by itself, as it does when the disk is full; then this fails, and nothing is lost.
 	_, _ = s.w.rollback.ExecContext(ctx)
-	return classify(err)
+	return err
+}
+
+func (s *Store) commit(ctx context.Context) error {
+	if _, err := s.w.commit.ExecContext(ctx); err != nil {
+		return unexplained(fmt.Errorf("commit: %w", err))
+	}
+	return inPlace(s.files)
+}
+
+// unexplained is classify where nothing but the store can be at fault.
+func unexplained(err error) error {
+	if err = classify(err); stops(err) {
+		return err
+	}
+	return fmt.Errorf("%w: restart callbackd: %w", inbox.ErrBroken, err)
 }
 
 func (s *Store) apply(tx *effects) {
@@ -189,9 +225,9 @@ func (s *Store) append(tx *effects, a *inbox.Append) error {
 			return err
 		}
 	}
-	id, err := uuid.Parse(e.ID)
+	id, err := entryID(e)
 	if err != nil {
-		return fmt.Errorf("entry ID: %w", err)
+		return err
 	}
 	facts, err := e.MarshalFacts()
 	if err != nil {
@@ -220,6 +256,22 @@ func (s *Store) append(tx *effects, a *inbox.Append) error {
 	tx.entries++
 	a.Receipt.Seq, a.Receipt.ID = seq, e.ID
 	return nil
+}
+
+// entryID is the entry's ID, which it gets here if it has none.
+func entryID(e *inbox.Entry) (id uuid.UUID, err error) {
+	if e.ID == "" {
+		if id, err = uuid.NewV7(); err != nil {
+			return id, fmt.Errorf("make an entry ID: %w", err)
+		}
+		e.ID = id.String()
+		return id, nil
+	}
+	if id, err = uuid.Parse(e.ID); err != nil {
+		return id, fmt.Errorf("entry ID: %w", err)
+	}
+	e.ID = id.String() // the one spelling that reading gives back, and the digest covers
+	return id, nil
 }
 
 // dedup claims the arrival's key. It reports true if the arrival was a duplicate, and is dealt with.
@@ -312,6 +364,8 @@ func (s *Store) settle(tx *effects, e *inbox.Settlement) error {
 		tx.wakeUp(handler)
 	case inbox.VerdictBury:
 		result, err = s.w.settleDead.Exec(e.Seq, handler, e.Replay, e.Attempts, now, e.Reason, e.Cause)
+	default:
+		return fmt.Errorf("settle: no verdict %d", e.Verdict)
 	}
 	if err != nil {
 		return fmt.Errorf("settle: %w", err)

@@ -79,7 +79,7 @@ func (s *Store) noteStart(ctx context.Context) error {
 // unavailable store available again.
 func (s *Store) noteAlive() error {
 	ended := s.TakeOutages()
-	return s.transact(func(*effects) error {
+	err := s.transact(func(*effects) error {
 		if _, err := s.conn.ExecContext(context.Background(), `UPDATE run SET alive_at = ?2 WHERE id = ?1`, s.run, s.o.Now().UnixMicro()); err != nil {
 			return fmt.Errorf("note life: %w", err)
 		}
@@ -91,6 +91,10 @@ func (s *Store) noteAlive() error {
 		}
 		return nil
 	})
+	if err != nil {
+		s.ReturnOutages(ended)
+	}
+	return err
 }
 
 func (s *Store) noteStop() error {
@@ -106,6 +110,7 @@ func (s *Store) checkpoint(ctx context.Context) error {
 	size := s.walSize()
 	if size > walBig {
 		if err := checkpoint(ctx, s.ckpt, "PASSIVE"); err != nil {
+			s.Report(err) // a sync that failed here ends the acks as well
 			return err
 		}
 		s.o.Metrics.Checkpoints.Inc()

@@ -114,11 +114,11 @@ func (r *Reader) scan(row interface{ Scan(...any) error }, withBody bool) (e inb
 			if r.metrics != nil {
 				r.metrics.Corrupt.Inc()
 			}
-			return e, fmt.Errorf("%w: entry %d", inbox.ErrCorruptEntry, e.Seq)
+			return e, &inbox.CorruptEntryError{Seq: e.Seq}
 		}
 	}
 	if err := json.Unmarshal([]byte(facts), &e.Facts); err != nil {
-		return e, fmt.Errorf("%w: facts of entry %d: %w", inbox.ErrCorruptEntry, e.Seq, err)
+		return e, &inbox.CorruptEntryError{Seq: e.Seq, Cause: err}
 	}
 	return e, nil
 }

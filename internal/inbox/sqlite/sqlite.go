@@ -105,6 +105,7 @@ type Store struct {
 	ckpt     *sql.DB
 	nextSeq  int64 // the writer's goroutine alone uses it
 	run      int64 // the row of this run
+	files    []watched
 	handlers registry
 	claims   claims
 	stop     context.CancelFunc
@@ -134,11 +135,11 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	if s.conn, err = s.wdb.Conn(ctx); err != nil {
 		return nil, fmt.Errorf("open inbox: %w", classify(err))
 	}
-	if err := s.verifySettings(ctx); err != nil {
+	if err := verifySettings(ctx, s.conn); err != nil {
 		return nil, err
 	}
-	if err := checkpoint(ctx, s.conn, "TRUNCATE"); err != nil {
-		return nil, fmt.Errorf("checkpoint at start: %w", err)
+	if err := emptyLog(ctx, s.conn); err != nil {
+		return nil, err
 	}
 	if err := syncDir(o.Dir); err != nil {
 		return nil, fmt.Errorf("sync data directory: %w", err)
@@ -147,6 +148,9 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 		return nil, err
 	}
 	s.ckpt.SetMaxOpenConns(1)
+	if err := verifySettings(ctx, s.ckpt); err != nil {
+		return nil, err
+	}
 	if s.Reader, err = newReader(path, o.VFS, o.Metrics); err != nil {
 		return nil, err
 	}
@@ -154,6 +158,9 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 		return nil, err
 	}
 	if err := s.load(ctx); err != nil {
+		return nil, err
+	}
+	if s.files, err = watch(path, path+"-wal"); err != nil {
 		return nil, err
 	}
 	s.Writer = inbox.NewWriter(s, o.Writer, o.Metrics, o.Now)
@@ -216,22 +223,81 @@ func openDB(path, vfs string, extra ...string) (*sql.DB, error) {
 }
 
 // verifySettings reads back what durability rests on.
-func (s *Store) verifySettings(ctx context.Context) error {
+func verifySettings(ctx context.Context, q querier) error {
 	var version string
-	if err := s.conn.QueryRowContext(ctx, "SELECT sqlite_version()").Scan(&version); err != nil {
+	if err := q.QueryRowContext(ctx, "SELECT sqlite_version()").Scan(&version); err != nil {
 		return fmt.Errorf("read SQLite's version: %w", classify(err))
 	}
-	var major, minor, patch int
-	if _, err := fmt.Sscanf(version, "%d.%d.%d", &major, &minor, &patch); err != nil || major*1_000_000+minor*1_000+patch < oldestSQLite {
-		return fmt.Errorf("%w: SQLite is %s, and before 3.51.3 it could corrupt a database", inbox.ErrBroken, version)
+	if err := verifyVersion(version); err != nil {
+		return err
 	}
 	for _, want := range []struct{ pragma, value string }{{"journal_mode", "wal"}, {"synchronous", "2"}} {
 		var got string
-		if err := s.conn.QueryRowContext(ctx, "PRAGMA "+want.pragma).Scan(&got); err != nil {
+		if err := q.QueryRowContext(ctx, "PRAGMA "+want.pragma).Scan(&got); err != nil {
 			return fmt.Errorf("read %s: %w", want.pragma, classify(err))
 		}
 		if got != want.value {
-			return fmt.Errorf("%w: %s is %s and must be %s", inbox.ErrBroken, want.pragma, got, want.value)
+			return fmt.Errorf("%w: %s is %s and must be %s, or an acknowledged callback could be lost: put data_dir on a local file system that "+
+				"SQLite can use in full", inbox.ErrBroken, want.pragma, got, want.value)
+		}
+	}
+	return nil
+}
+
+func verifyVersion(version string) error {
+	var major, minor, patch int
+	if _, err := fmt.Sscanf(version, "%d.%d.%d", &major, &minor, &patch); err != nil || major*1_000_000+minor*1_000+patch < oldestSQLite {
+		return fmt.Errorf("%w: this callbackd was built with SQLite %s, and before 3.51.3 it could corrupt a database: build it anew", inbox.ErrBroken, version)
+	}
+	return nil
+}
+
+// emptyLog copies the write-ahead log that the last run left into the database, and empties it. A log whose sync failed may read
+// well from the kernel's memory and have a hole on the disk: whatever stood on it or behind it would be lost with the power. What
+// is copied from it is written and synced anew. So nothing may be acknowledged before, and a log that cannot be emptied, because
+// another program reads from it, refuses the start.
+func emptyLog(ctx context.Context, q querier) error {
+	const tries = 10 // of a second each, while a reader holds on to the log
+	for range tries {
+		var busy, frames, copied int
+		if err := q.QueryRowContext(ctx, `PRAGMA wal_checkpoint(TRUNCATE)`).Scan(&busy, &frames, &copied); err != nil {
+			return fmt.Errorf("checkpoint at start: %w", classify(err))
+		}
+		if busy == 0 {
+			return nil
+		}
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("checkpoint at start: %w", err)
+		}
+	}
+	return fmt.Errorf("checkpoint at start: %w: another program reads the inbox and does not end; end it and start again", inbox.ErrUnavailable)
+}
+
+// watched is a file of the store as it was at the start.
+type watched struct {
+	path string
+	info os.FileInfo
+}
+
+func watch(paths ...string) ([]watched, error) {
+	files := make([]watched, len(paths))
+	for i, path := range paths {
+		info, err := os.Stat(path)
+		if err != nil {
+			return nil, fmt.Errorf("open inbox: %w", err)
+		}
+		files[i] = watched{path, info}
+	}
+	return files, nil
+}
+
+// inPlace reports whether the files are still those that were opened. SQLite goes on writing to a file that was removed or replaced, and
+// what it writes there is gone when it is closed.
+func inPlace(files []watched) error {
+	for _, f := range files {
+		if info, err := os.Stat(f.path); err != nil || !os.SameFile(info, f.info) {
+			return fmt.Errorf("%w: %s was removed or replaced while callbackd ran; put it back, or restore a backup with `callbackd inbox restore`, "+
+				"and start again", inbox.ErrBroken, f.path)
 		}
 	}
 	return nil
