@@ -3,7 +3,11 @@
 //
 // They are the contract as an independent tool reads it. The receiver does not unmarshal into them, for encoding/xml ignores
 // namespaces and xsi:nil, takes a repeated element's last value and turns a bad date into the year 1; tests hold the decoder
-// against them instead, and the clients of the platform's services are built on them.
+// against them instead.
+//
+// What they cannot say: nil instead of absent, and an element in a namespace other than its root's. The members of Input and Output
+// of the platform's services stand in such a namespace, so a client of theirs that marshals these types as they are writes what
+// the platform refuses.
 package uws
 
 //go:generate go tool gowsdl -d . -p listener -o listener.go ../../../../wsdl/callback-listener.wsdl
