@@ -15,6 +15,7 @@ type CarrierServiceResponse struct {
 
 // Changed says that a change was made, and nothing else of it.
 type Changed struct {
+	Text  string    `json:"text,omitempty"` // what stood beside or instead of elements
 	Extra []Element `json:"extra,omitempty"`
 }
 
@@ -28,6 +29,7 @@ type IdentifierChanged struct {
 // ServicePlanChanged answers ChangeDeviceServicePlan.
 type ServicePlanChanged struct {
 	ServicePlan string    `json:"servicePlan,omitempty"` // inferred
+	Text        string    `json:"text,omitempty"`
 	Extra       []Element `json:"extra,omitempty"`
 }
 
@@ -37,6 +39,7 @@ type StateChanged struct {
 	Deactivate *Deactivated   `json:"deactivate,omitempty"`
 	Suspend    *SuspendStatus `json:"suspend,omitempty"`
 	Restore    *Restored      `json:"restore,omitempty"`
+	Text       string         `json:"text,omitempty"`
 	Extra      []Element      `json:"extra,omitempty"`
 }
 
@@ -47,6 +50,7 @@ type Activated struct {
 	ServicePlan       string    `json:"servicePlan,omitempty"`
 	State             string    `json:"state,omitempty"`
 	IPAddress         string    `json:"ipAddress,omitempty"`
+	Text              string    `json:"text,omitempty"`
 	Extra             []Element `json:"extra,omitempty"`
 }
 

@@ -59,10 +59,15 @@ func (c *canonical) start(name soap.Name, attrs []soap.Attr) {
 			c.buf = append(c.buf, "true"...)
 			continue
 		}
-		c.buf = append(c.buf, a.Value...)
+		if !isPassword(a.Name.Local) {
+			c.buf = append(c.buf, a.Value...)
+		}
 	}
 	c.flush()
 }
+
+// gap stands for an element that is left out. White space around it does not count.
+func (c *canonical) gap() { c.blank, c.leaf, c.hasText = c.blank[:0], false, false }
 
 func (c *canonical) name(n soap.Name) {
 	c.buf = append(c.buf, n.Space...)

@@ -51,70 +51,83 @@ func (d *decoder) dataMember(name string) (rank, error) {
 		})
 	case "CheckDeviceAvailability":
 		// Its place among the others is not published, so the schema must not judge it: inferred.
+		if d.s.Nil() {
+			return absent(inferred), nil
+		}
 		return inferred, d.deviceAvailability()
 	case "CallbackCount":
 		return published, d.counter(&cb.CallbackCount)
 	case "MaxCallbackThreshold":
 		return published, d.counter(&cb.MaxCallbackThreshold)
 	}
+	if rootMembers[name] {
+		return publishedAside, nil
+	}
 	return unknown, nil
 }
 
-// payload reads one member of Data into target, unless it is nil.
+// payload reads one payload into target, unless it is nil or stood here before.
 func payload[T any](d *decoder, target **T, kind callback.Kind, read func(*T) (filled bool, err error)) (rank, error) {
-	if *target != nil {
-		return repeated, nil
+	switch {
+	case *target != nil:
+		return repeated(published), nil
+	case d.s.Nil():
+		return absent(published), nil
 	}
-	v := new(T)
-	if d.s.Nil() {
-		_, err := read(new(T))
-		return published, err
-	}
-	*target = v
-	filled, err := read(v)
+	*target = new(T)
+	filled, err := read(*target)
 	d.saw(kind, filled)
 	return published, err
 }
 
-// member reads a structure into target, unless it is nil.
-func member[T any](d *decoder, target **T, read func(*T) (bool, error)) error {
-	v := new(T)
-	if !d.s.Nil() {
-		*target = v
+// member reads a structure of rank r into target, unless it is nil or stood here before.
+func member[T any](d *decoder, r rank, target **T, read func(*T) (bool, error)) (rank, error) {
+	switch {
+	case *target != nil:
+		return repeated(r), nil
+	case d.s.Nil():
+		return absent(r), nil
 	}
-	_, err := read(v)
-	return err
+	*target = new(T)
+	_, err := read(*target)
+	return r, err
 }
 
 func (d *decoder) carrierService(c *callback.CarrierServiceResponse) (bool, error) {
 	_, filled, err := d.children(&c.Extra, func(name string) (rank, error) {
 		switch name {
 		case "ChangeDeviceCustomFields":
-			return published, member(d, &c.ChangeDeviceCustomFields, d.changed)
+			if c.ChangeDeviceCustomFields != nil {
+				return unknown, nil // the list is open: the schema has nothing against it
+			}
+			return member(d, published, &c.ChangeDeviceCustomFields, d.changed)
 		case "ChangeDeviceIdentifier":
-			return published, member(d, &c.ChangeDeviceIdentifier, d.identifierChanged)
+			if c.ChangeDeviceIdentifier != nil {
+				return unknown, nil
+			}
+			return member(d, published, &c.ChangeDeviceIdentifier, d.identifierChanged)
 		}
 		switch {
 		case is(name, "ChangeDeviceServicePlan"):
-			return inferred, member(d, &c.ChangeDeviceServicePlan, d.servicePlanChanged)
+			return member(d, inferred, &c.ChangeDeviceServicePlan, d.servicePlanChanged)
 		case is(name, "ChangeDeviceState"):
-			return inferred, member(d, &c.ChangeDeviceState, d.stateChanged)
+			return member(d, inferred, &c.ChangeDeviceState, d.stateChanged)
 		case is(name, "ChangeDeviceCostCenter"):
-			return inferred, member(d, &c.ChangeDeviceCostCenter, d.changed)
+			return member(d, inferred, &c.ChangeDeviceCostCenter, d.changed)
 		case is(name, "ChangeDeviceContactInfo"):
-			return inferred, member(d, &c.ChangeDeviceContactInfo, d.changed)
+			return member(d, inferred, &c.ChangeDeviceContactInfo, d.changed)
 		case is(name, "Change4GDeviceIdentifier"):
-			return inferred, member(d, &c.Change4GDeviceIdentifier, d.identifierChanged)
+			return member(d, inferred, &c.Change4GDeviceIdentifier, d.identifierChanged)
 		case is(name, "MoveDevice"):
-			return inferred, member(d, &c.MoveDevice, d.changed)
+			return member(d, inferred, &c.MoveDevice, d.changed)
 		}
 		return unknown, nil
 	})
 	return filled, err
 }
 
-func (d *decoder) changed(c *callback.Changed) (bool, error) {
-	_, filled, err := d.children(&c.Extra, func(string) (rank, error) { return unknown, nil })
+func (d *decoder) changed(c *callback.Changed) (filled bool, err error) {
+	c.Text, filled, err = d.children(&c.Extra, func(string) (rank, error) { return unknown, nil })
 	return filled, err
 }
 
@@ -122,9 +135,9 @@ func (d *decoder) identifierChanged(c *callback.IdentifierChanged) (bool, error)
 	_, filled, err := d.children(&c.Extra, func(name string) (rank, error) {
 		switch {
 		case name == "DeviceIdentifierChanged":
-			return published, d.deviceInto(&c.DeviceIdentifiers)
+			return d.deviceInto(published, &c.DeviceIdentifiers)
 		case name == "ServicePlan":
-			return published, d.textInto(&c.ServicePlan)
+			return d.textOnce(published, &c.ServicePlan)
 		case is(name, "DeviceIdentifiers"):
 			return inferred, d.deviceList(&c.DeviceIdentifiers, &c.Extra)
 		}
@@ -133,46 +146,46 @@ func (d *decoder) identifierChanged(c *callback.IdentifierChanged) (bool, error)
 	return filled, err
 }
 
-func (d *decoder) servicePlanChanged(c *callback.ServicePlanChanged) (bool, error) {
-	_, filled, err := d.children(&c.Extra, func(name string) (rank, error) {
+func (d *decoder) servicePlanChanged(c *callback.ServicePlanChanged) (filled bool, err error) {
+	c.Text, filled, err = d.children(&c.Extra, func(name string) (rank, error) {
 		if is(name, "ServicePlan") {
-			return inferred, d.textInto(&c.ServicePlan)
+			return d.textOnce(inferred, &c.ServicePlan)
 		}
 		return unknown, nil
 	})
 	return filled, err
 }
 
-func (d *decoder) stateChanged(c *callback.StateChanged) (bool, error) {
-	_, filled, err := d.children(&c.Extra, func(name string) (rank, error) {
+func (d *decoder) stateChanged(c *callback.StateChanged) (filled bool, err error) {
+	c.Text, filled, err = d.children(&c.Extra, func(name string) (rank, error) {
 		switch {
 		case is(name, "Activate"), is(name, "ActivateDevice"):
-			return inferred, member(d, &c.Activate, d.activated)
+			return member(d, inferred, &c.Activate, d.activated)
 		case is(name, "Deactivate"), is(name, "DeactivateDevice"):
-			return inferred, member(d, &c.Deactivate, d.deactivated)
+			return member(d, inferred, &c.Deactivate, d.deactivated)
 		case is(name, "Suspend"), is(name, "SuspendDevice"):
-			return inferred, member(d, &c.Suspend, d.suspendStatus)
+			return member(d, inferred, &c.Suspend, d.suspendStatus)
 		case is(name, "Restore"), is(name, "RestoreDevice"):
-			return inferred, member(d, &c.Restore, d.restored)
+			return member(d, inferred, &c.Restore, d.restored)
 		}
 		return unknown, nil
 	})
 	return filled, err
 }
 
-func (d *decoder) activated(a *callback.Activated) (bool, error) {
-	_, filled, err := d.children(&a.Extra, func(name string) (rank, error) {
+func (d *decoder) activated(a *callback.Activated) (filled bool, err error) {
+	a.Text, filled, err = d.children(&a.Extra, func(name string) (rank, error) {
 		switch {
 		case is(name, "DeviceIdentifiers"):
 			return inferred, d.deviceList(&a.DeviceIdentifiers, &a.Extra)
 		case is(name, "FeatureCodes"):
 			return inferred, d.textList(&a.FeatureCodes)
 		case is(name, "ServicePlan"):
-			return inferred, d.textInto(&a.ServicePlan)
+			return d.textOnce(inferred, &a.ServicePlan)
 		case is(name, "State"):
-			return inferred, d.textInto(&a.State)
+			return d.textOnce(inferred, &a.State)
 		case is(name, "IPAddress"):
-			return inferred, d.textInto(&a.IPAddress)
+			return d.textOnce(inferred, &a.IPAddress)
 		}
 		return unknown, nil
 	})
@@ -182,7 +195,7 @@ func (d *decoder) activated(a *callback.Activated) (bool, error) {
 func (d *decoder) deactivated(c *callback.Deactivated) (bool, error) {
 	text, filled, err := d.children(&c.Extra, func(name string) (rank, error) {
 		if is(name, "Deactivated") {
-			return inferred, d.textInto(&c.Deactivated)
+			return d.textOnce(inferred, &c.Deactivated)
 		}
 		return unknown, nil
 	})
@@ -195,7 +208,7 @@ func (d *decoder) deactivated(c *callback.Deactivated) (bool, error) {
 func (d *decoder) restored(c *callback.Restored) (bool, error) {
 	text, filled, err := d.children(&c.Extra, func(name string) (rank, error) {
 		if is(name, "Restored") {
-			return inferred, d.textInto(&c.Restored)
+			return d.textOnce(inferred, &c.Restored)
 		}
 		return unknown, nil
 	})
@@ -209,14 +222,11 @@ func (d *decoder) externalProvisioningChange(c *callback.ExternalProvisioningCha
 	_, filled, err := d.children(&c.Extra, func(name string) (rank, error) {
 		switch name {
 		case "Source":
-			return published, d.textInto(&c.Source)
+			return d.textOnce(published, &c.Source)
 		case "Change":
-			return published, d.textInto(&c.Change)
+			return d.textOnce(published, &c.Change)
 		case "DeviceInfo":
-			if c.DeviceInfo != nil {
-				return repeated, nil
-			}
-			return published, member(d, &c.DeviceInfo, d.deviceInformation)
+			return member(d, published, &c.DeviceInfo, d.deviceInformation)
 		}
 		return unknown, nil
 	})
@@ -227,69 +237,74 @@ func (d *decoder) deviceInformation(i *callback.DeviceInformation) (bool, error)
 	_, filled, err := d.children(&i.Extra, func(name string) (rank, error) {
 		switch name {
 		case "AccountName":
-			return published, d.textInto(&i.AccountName)
+			return d.textOnce(published, &i.AccountName)
 		case "CarrierInformation":
-			return published, d.carrierInformation(&i.CarrierInformation)
+			return d.carrierInformation(published, &i.CarrierInformation)
 		case "DeviceGroupName":
-			return published, d.appendText(&i.DeviceGroupNames)
+			return d.appendText(published, &i.DeviceGroupNames)
 		case "DeviceIdentifiers":
 			return published, d.deviceList(&i.DeviceIdentifiers, &i.Extra)
 		}
 		switch {
 		case is(name, "BillingCycleEndDate"):
-			return inferred, d.textInto(&i.BillingCycleEndDate.Text)
+			return d.textOnce(inferred, &i.BillingCycleEndDate.Text)
 		case is(name, "Connected"):
-			return inferred, d.textInto(&i.Connected)
+			return d.textOnce(inferred, &i.Connected)
 		case is(name, "CreatedAt"):
-			return inferred, d.textInto(&i.CreatedAt.Text)
+			return d.textOnce(inferred, &i.CreatedAt.Text)
 		case is(name, "CustomFields"):
 			return inferred, d.attributeList(&i.CustomFields)
 		case is(name, "ExtendedAttributes"):
 			return inferred, d.attributeList(&i.ExtendedAttributes)
 		case is(name, "IPAddress"):
-			return inferred, d.textInto(&i.IPAddress)
+			return d.textOnce(inferred, &i.IPAddress)
 		case is(name, "LastActivationBy"):
-			return inferred, d.textInto(&i.LastActivationBy)
+			return d.textOnce(inferred, &i.LastActivationBy)
 		case is(name, "LastActivationDate"):
-			return inferred, d.textInto(&i.LastActivationDate.Text)
+			return d.textOnce(inferred, &i.LastActivationDate.Text)
 		case is(name, "LastConnectionDate"):
-			return inferred, d.textInto(&i.LastConnectionDate.Text)
+			return d.textOnce(inferred, &i.LastConnectionDate.Text)
 		}
 		return unknown, nil
 	})
 	return filled, err
 }
 
-func (d *decoder) carrierInformation(list *[]callback.CarrierInformation) error {
+func (d *decoder) carrierInformation(r rank, list *[]callback.CarrierInformation) (rank, error) {
+	if d.s.Nil() {
+		return absent(r), nil
+	}
+	if err := d.item(); err != nil {
+		return r, err
+	}
 	var c callback.CarrierInformation
-	isNil := d.s.Nil()
 	_, _, err := d.children(&c.Extra, func(name string) (rank, error) {
 		switch name {
 		case "CarrierName":
-			return published, d.textInto(&c.CarrierName)
+			return d.textOnce(published, &c.CarrierName)
 		case "ServicePlan":
-			return published, d.textInto(&c.ServicePlan)
+			return d.textOnce(published, &c.ServicePlan)
 		case "State":
-			return published, d.textInto(&c.State)
+			return d.textOnce(published, &c.State)
 		// The API side wraps several of them in a collection of the same name.
 		case "CarrierInformation":
-			return inferred, d.carrierInformation(list)
+			return d.carrierInformation(inferred, list)
 		}
 		return unknown, nil
 	})
-	if !isNil && (c.CarrierName != "" || c.ServicePlan != "" || c.State != "" || len(c.Extra) > 0) {
+	if c.CarrierName != "" || c.ServicePlan != "" || c.State != "" || len(c.Extra) > 0 {
 		*list = append(*list, c)
 	}
-	return err
+	return r, err
 }
 
 func (d *decoder) promoChange(c *callback.PromotionChange) (bool, error) {
 	_, filled, err := d.children(&c.Extra, func(name string) (rank, error) {
 		switch name {
 		case "Change":
-			return published, d.textInto(&c.Change)
+			return d.textOnce(published, &c.Change)
 		case "ChangeDate":
-			return published, d.textInto(&c.ChangeDate.Text)
+			return d.textOnce(published, &c.ChangeDate.Text)
 		}
 		return unknown, nil
 	})
@@ -300,15 +315,15 @@ func (d *decoder) usage(u *callback.Usage) (filled bool, err error) {
 	u.Text, filled, err = d.children(&u.Extra, func(name string) (rank, error) {
 		switch {
 		case is(name, "BytesUsed"):
-			return inferred, d.textInto((*string)(&u.BytesUsed))
+			return d.textOnce(inferred, (*string)(&u.BytesUsed))
 		case is(name, "SmsUsed"):
-			return inferred, d.textInto((*string)(&u.SMSUsed))
+			return d.textOnce(inferred, (*string)(&u.SMSUsed))
 		case is(name, "ServicePlan"):
-			return inferred, d.textInto(&u.ServicePlan)
+			return d.textOnce(inferred, &u.ServicePlan)
 		case is(name, "Source"):
-			return inferred, d.textInto(&u.Source)
+			return d.textOnce(inferred, &u.Source)
 		case is(name, "Timestamp"):
-			return inferred, d.textInto(&u.Timestamp.Text)
+			return d.textOnce(inferred, &u.Timestamp.Text)
 		case is(name, "ExtendedAttributes"):
 			return inferred, d.attributeList(&u.ExtendedAttributes)
 		}
@@ -321,9 +336,9 @@ func (d *decoder) smsDelivery(c *callback.SMSDelivery) (filled bool, err error) 
 	c.Text, filled, err = d.children(&c.Extra, func(name string) (rank, error) {
 		switch {
 		case is(name, "Confirmation"):
-			return inferred, d.textInto(&c.Confirmation)
+			return d.textOnce(inferred, &c.Confirmation)
 		case is(name, "Fault"):
-			return inferred, member(d, &c.Fault, d.fault)
+			return member(d, inferred, &c.Fault, d.fault)
 		}
 		return unknown, nil
 	})
@@ -334,9 +349,9 @@ func (d *decoder) prlInformation(p *callback.PRLInformation) (filled bool, err e
 	p.Text, filled, err = d.children(&p.Extra, func(name string) (rank, error) {
 		switch {
 		case is(name, "PRLVersion"):
-			return inferred, d.textInto(&p.PRLVersion)
+			return d.textOnce(inferred, &p.PRLVersion)
 		case is(name, "Fault"):
-			return inferred, member(d, &p.Fault, d.fault)
+			return member(d, inferred, &p.Fault, d.fault)
 		}
 		return unknown, nil
 	})
@@ -347,13 +362,13 @@ func (d *decoder) suspendStatus(c *callback.SuspendStatus) (filled bool, err err
 	c.Text, filled, err = d.children(&c.Extra, func(name string) (rank, error) {
 		switch {
 		case is(name, "ExpectedResumeDate"):
-			return inferred, d.textInto(&c.ExpectedResumeDate.Text)
+			return d.textOnce(inferred, &c.ExpectedResumeDate.Text)
 		case is(name, "MaxSuspendDaysAllowed"):
-			return inferred, d.textInto((*string)(&c.MaxSuspendDaysAllowed))
+			return d.textOnce(inferred, (*string)(&c.MaxSuspendDaysAllowed))
 		case is(name, "NumDaysSuspendAllowedCurrent12Months"):
-			return inferred, d.textInto((*string)(&c.NumDaysSuspendAllowedCurrent12Months))
+			return d.textOnce(inferred, (*string)(&c.NumDaysSuspendAllowedCurrent12Months))
 		case is(name, "NumDaysSuspendedLast12Months"):
-			return inferred, d.textInto((*string)(&c.NumDaysSuspendedLast12Months))
+			return d.textOnce(inferred, (*string)(&c.NumDaysSuspendedLast12Months))
 		}
 		return unknown, nil
 	})
@@ -364,11 +379,11 @@ func (d *decoder) fault(f *callback.Fault) (filled bool, err error) {
 	f.Text, filled, err = d.children(&f.Extra, func(name string) (rank, error) {
 		switch {
 		case is(name, "faultcode"):
-			return inferred, d.textInto(&f.Code)
+			return d.textOnce(inferred, &f.Code)
 		case is(name, "faultstring"):
-			return inferred, d.textInto(&f.String)
+			return d.textOnce(inferred, &f.String)
 		case is(name, "faultactor"):
-			return inferred, d.textInto(&f.Actor)
+			return d.textOnce(inferred, &f.Actor)
 		case is(name, "detail"):
 			return inferred, d.detail(f)
 		}
@@ -386,31 +401,29 @@ func (d *decoder) detail(f *callback.Fault) (err error) {
 func (d *decoder) summary(c *callback.Summary) (filled bool, err error) {
 	c.Text, filled, err = d.children(&c.Extra, func(name string) (rank, error) {
 		if is(name, "DevicesRequested") {
-			return inferred, d.textInto((*string)(&c.DevicesRequested))
+			return d.textOnce(inferred, (*string)(&c.DevicesRequested))
 		}
 		return unknown, nil
 	})
 	return filled, err
 }
 
-func (d *decoder) deviceAvailability() error {
+func (d *decoder) deviceAvailability() (err error) {
+	if err := d.item(); err != nil {
+		return err
+	}
 	var c callback.DeviceCollection
-	isNil := d.s.Nil()
-	var err error
 	c.Text, _, err = d.children(&c.Extra, func(name string) (rank, error) {
 		switch {
 		case is(name, "DeviceIdentifiers"), is(name, "DeviceIndentifiers"): // the requests spell it so
 			return inferred, d.deviceList(&c.DeviceIdentifiers, &c.Extra)
 		case is(name, "DeviceIdentifier"), is(name, "Device"):
-			return inferred, d.deviceInto(&c.DeviceIdentifiers)
+			return d.deviceInto(inferred, &c.DeviceIdentifiers)
 		case is(name, "Status"):
-			return inferred, d.textInto(&c.Status)
+			return d.textOnce(inferred, &c.Status)
 		}
 		return unknown, nil
 	})
-	if isNil {
-		return err
-	}
 	if d.cb.CheckDeviceAvailability == nil {
 		d.cb.CheckDeviceAvailability = new(callback.DeviceAvailability)
 		d.saw(callback.KindCheckDeviceAvailability, true)
@@ -421,66 +434,90 @@ func (d *decoder) deviceAvailability() error {
 }
 
 // deviceInto reads one DeviceIdentifier. Its extensions have no place of their own and join those of the callback.
-func (d *decoder) deviceInto(list *[]callback.Device) error {
+func (d *decoder) deviceInto(r rank, list *[]callback.Device) (rank, error) {
+	if d.s.Nil() {
+		return absent(r), nil
+	}
+	if err := d.item(); err != nil {
+		return r, err
+	}
 	var device callback.Device
-	isNil := d.s.Nil()
 	_, _, err := d.children(&d.cb.Extra, func(name string) (rank, error) {
 		switch name {
 		case "Kind":
-			return published, d.textInto(&device.Kind)
+			return d.textOnce(published, &device.Kind)
 		case "Identifier":
-			return published, d.textInto(&device.Identifier)
+			return d.textOnce(published, &device.Identifier)
 		}
 		return unknown, nil
 	})
-	if !isNil {
-		*list = append(*list, device)
-	}
-	return err
+	*list = append(*list, device)
+	return r, err
 }
 
 func (d *decoder) deviceList(list *[]callback.Device, extra *[]callback.Element) error {
 	_, _, err := d.children(extra, func(name string) (rank, error) {
 		if name == "DeviceIdentifier" || name == "Device" {
-			return published, d.deviceInto(list)
+			return d.deviceInto(published, list)
 		}
 		return unknown, nil
 	})
 	return err
 }
 
-func (d *decoder) appendText(list *[]string) error {
-	text, isNil, err := d.nilableText()
-	if !isNil {
+// appendText adds a text of rank r to a list, unless it is nil.
+func (d *decoder) appendText(r rank, list *[]string) (rank, error) {
+	if d.s.Nil() {
+		return absent(r), nil
+	}
+	if err := d.item(); err != nil {
+		return r, err
+	}
+	text, err := d.text()
+	*list = append(*list, text)
+	return r, err
+}
+
+// textList reads a list of texts, whatever the name of its elements, or one text.
+func (d *decoder) textList(list *[]string) error {
+	text, _, err := d.children(&d.cb.Extra, func(name string) (rank, error) {
+		if isPassword(name) {
+			return unknown, nil
+		}
+		return d.appendText(inferred, list)
+	})
+	if text != "" {
 		*list = append(*list, text)
 	}
 	return err
 }
 
-// textList reads a list of texts, whatever the name of its elements.
-func (d *decoder) textList(list *[]string) error {
-	_, _, err := d.children(&d.cb.Extra, func(string) (rank, error) { return inferred, d.appendText(list) })
+// attributeList reads a list of keys and values, whatever the name of its elements.
+func (d *decoder) attributeList(list *[]callback.Attribute) error {
+	_, _, err := d.children(&d.cb.Extra, func(name string) (rank, error) { return d.attributeInto(name, list) })
 	return err
 }
 
-// attributeList reads a list of keys and values, whatever the name of its elements.
-func (d *decoder) attributeList(list *[]callback.Attribute) error {
-	_, _, err := d.children(&d.cb.Extra, func(name string) (rank, error) {
-		a := callback.Attribute{}
-		text, _, err := d.children(&d.cb.Extra, func(name string) (rank, error) {
-			switch {
-			case is(name, "Key"), is(name, "Name"):
-				return inferred, d.textInto(&a.Key)
-			case is(name, "Value"):
-				return inferred, d.textInto(&a.Value)
-			}
-			return unknown, nil
-		})
-		if a == (callback.Attribute{}) {
-			a = callback.Attribute{Key: name, Value: text}
-		}
-		*list = append(*list, a)
+func (d *decoder) attributeInto(name string, list *[]callback.Attribute) (rank, error) {
+	if isPassword(name) {
+		return unknown, nil
+	}
+	if err := d.item(); err != nil {
 		return inferred, err
+	}
+	var a callback.Attribute
+	text, _, err := d.children(&d.cb.Extra, func(name string) (rank, error) {
+		switch {
+		case is(name, "Key"), is(name, "Name"):
+			return d.textOnce(inferred, &a.Key)
+		case is(name, "Value"):
+			return d.textOnce(inferred, &a.Value)
+		}
+		return unknown, nil
 	})
-	return err
+	if a == (callback.Attribute{}) {
+		a = callback.Attribute{Key: name, Value: text}
+	}
+	*list = append(*list, a)
+	return inferred, err
 }

@@ -1,6 +1,7 @@
 package thingspace
 
 import (
+	"bytes"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,10 +34,17 @@ func Read(raw []byte, o ReadOptions) (*Message, error) {
 
 // ReadStored reads what [Message.Stored] returned, for delivery.
 func ReadStored(stored []byte, limits soap.Limits) (*Message, error) {
-	// The stored bytes are UTF-8 whatever their XML declaration says, and the mask may have made them longer.
+	return Read(stored, ReadOptions{Charset: "utf-8", Limits: storedLimits(len(stored), limits), KeepExtra: true})
+}
+
+// storedLimits are limits that a stored message meets: it was accepted once, and MUST stay readable when a limit is lowered or
+// its mask is longer than its password was.
+func storedLimits(size int, limits soap.Limits) soap.Limits {
 	limits = limits.WithDefaults()
-	limits.Bytes = max(limits.Bytes, len(stored))
-	return Read(stored, ReadOptions{Charset: "utf-8", Limits: limits, KeepExtra: true})
+	limits.Bytes = max(limits.Bytes, size)
+	limits.Tokens = max(limits.Tokens, size)
+	limits.Text = max(limits.Text, size)
+	return limits
 }
 
 var decoders = sync.Pool{New: func() any { return new(decoder) }}
@@ -48,14 +56,24 @@ type decoder struct {
 	cb        *callback.Callback
 	keepExtra bool
 
-	sum   canonical
-	quiet int // the depth of the element that the digest leaves out, or 0
+	sum    canonical
+	device canonical  // of one Device
+	digest *canonical // the one of the two that is being fed
+	quiet  int        // the depth of the element that the digest leaves out, or 0
+
+	secretFrom  int // where the content of the Password begins that is being read
+	secretDepth int // its depth, or 0
 
 	path  []string
 	root  int // the depth of the root element
 	ended int // offset after the last end tag
 	seen  []sighted
+	items int // members of lists so far
 }
+
+// maxItems bounds the lists of one message: devices, attributes, collections and the like. It admits 2,000 collections with 65
+// members each. What is not in a list is bounded by the message's size.
+const maxItems = 1 << 17
 
 // rank says how well an element is known.
 type rank uint8
@@ -63,42 +81,72 @@ type rank uint8
 const (
 	published rank = iota // the schema knows it
 	inferred              // the decoder knows it, the schema does not, or not at this place
-	repeated              // the schema knows it, and it stood here before
-	unknown               // an extension; nothing of it has been read yet
+
+	// Of these, nothing has been read yet. What stands in them is kept as a tree.
+	publishedAside // the schema knows it, but it is nil, repeated or misplaced: whether that is allowed is the schema's to say
+	inferredAside  // inferred, but nil
+	unknown        // an extension
 )
 
+// repeated is the rank of an element of rank r that stood here before.
+func repeated(r rank) rank {
+	if r == published {
+		return publishedAside
+	}
+	return unknown
+}
+
+// absent is the rank of an element of rank r that is nil.
+func absent(r rank) rank {
+	if r == published {
+		return publishedAside
+	}
+	return inferredAside
+}
+
 func (d *decoder) read(document, encoding string, o ReadOptions) (*Message, error) {
-	d.s.Reset(document, o.Limits)
-	d.m = &Message{Encoding: encoding, document: document}
-	d.cb = &d.m.Callback
-	d.keepExtra = o.KeepExtra
-	d.sum.reset()
-	d.quiet, d.path, d.seen = 0, d.path[:0], d.seen[:0]
+	d.reset(document, encoding, o)
+	defer d.release()
 	m := d.m
-	defer func() { d.m, d.cb = nil, nil }()
 
 	envelope, err := soap.Open(&d.s)
 	if err != nil {
 		return nil, err
 	}
 	m.SOAP = envelope.Version
-	for _, secret := range envelope.Secrets {
-		m.secrets = append(m.secrets, span{secret[0], secret[1]})
-	}
+	m.root, _ = d.s.Span()
+	m.edits = headEdits(document[:m.root], envelope)
 	d.root = d.s.Depth()
-	m.Root = d.s.Name().Local
-	d.path = append(d.path, m.Root)
-	d.sum.start(d.s.Name(), d.s.Attrs())
+	m.Root, m.space = d.s.Name().Local, d.s.Name().Space
+	d.started()
 	d.attributes()
 	if err := d.rootChildren(); err != nil {
 		return nil, err
 	}
+	slices.SortFunc(m.devices, func(a, b digest) int { return bytes.Compare(a[:], b[:]) })
 	m.content = d.sum.sum()
 	if err := soap.Close(&d.s, envelope); err != nil {
 		return nil, err
 	}
 	d.cb.Kind = d.kind()
 	return m, nil
+}
+
+func (d *decoder) reset(document, encoding string, o ReadOptions) {
+	d.s.Reset(document, o.Limits)
+	d.m = &Message{Encoding: encoding, document: document}
+	d.cb = &d.m.Callback
+	d.keepExtra = o.KeepExtra
+	d.sum.reset()
+	d.digest, d.quiet, d.secretDepth, d.items = &d.sum, 0, 0, 0
+	d.path, d.seen = d.path[:0], d.seen[:0]
+}
+
+// release lets go of the document, so that an idle decoder does not keep it in memory.
+func (d *decoder) release() {
+	d.m, d.cb = nil, nil
+	d.s.Reset("", soap.Limits{})
+	clear(d.path[:cap(d.path)])
 }
 
 // rootChildren reads CallbackRequest, SmsCallbackRequest, and whatever else arrives as if it were one of them.
@@ -110,6 +158,12 @@ func (d *decoder) rootChildren() error {
 		}
 		*seen = true
 		return nil
+	}
+	// Verizon published a text with neither RequestId nor counters. Should a release add them, as one did to the other root,
+	// that must not put every text into quarantine.
+	added := published
+	if d.m.Root == "SmsCallbackRequest" {
+		added = inferred
 	}
 	_, _, err := d.children(&d.cb.Extra, func(name string) (rank, error) {
 		switch name {
@@ -129,51 +183,79 @@ func (d *decoder) rootChildren() error {
 			}
 			err := d.textInto(&d.cb.RequestID)
 			d.cb.RequestID = strings.TrimSpace(d.cb.RequestID)
-			return published, err
+			return added, err
 		case "Device":
-			return published, d.deviceInto(&d.cb.Devices)
+			return d.deviceInto(published, &d.cb.Devices)
 		case "Data":
 			if seenData {
-				return repeated, nil
+				return publishedAside, nil
 			}
 			seenData = true
 			return published, d.data()
 		case "SmsMessage":
-			if d.m.Root != "SmsCallbackRequest" || d.cb.SmsMessage != nil {
-				return unknown, nil
-			}
-			text, isNil, err := d.nilableText()
-			if !isNil {
-				d.cb.SmsMessage = &callback.SmsMessage{Text: text}
-				d.saw(callback.KindSmsMessage, true)
-			}
-			return published, err
+			return payload(d, &d.cb.SmsMessage, callback.KindSmsMessage, func(sms *callback.SmsMessage) (bool, error) {
+				return true, d.textInto(&sms.Text)
+			})
 		case "CallbackCount":
-			return published, d.counter(&d.cb.CallbackCount)
+			return added, d.counter(&d.cb.CallbackCount)
 		case "MaxCallbackThreshold":
-			return published, d.counter(&d.cb.MaxCallbackThreshold)
+			return added, d.counter(&d.cb.MaxCallbackThreshold)
+		}
+		if dataMembers[name] {
+			return publishedAside, nil
 		}
 		return unknown, nil
 	})
 	return err
 }
 
-// password reads the password and marks where it stands.
-func (d *decoder) password() error {
-	_, from := d.s.Span()
-	text, to, err := d.textEnd()
-	d.m.Password = text
-	if to > from {
-		d.m.secrets = append(d.m.secrets, span{from, to})
+// The skeleton of a message: a member of one level that stands on the other is misplaced, and no extension.
+var (
+	rootMembers = set("Username", "Password", "RequestId", "Device", "Data", "SmsMessage")
+	dataMembers = set("CarrierService", "ExternalProvisioningChange", "PromoChange", "Usage", "SMSDelivery", "PRLInformation",
+		"DeviceSuspendStatus", "Fault", "Comment", "Summary", "Status", "CheckDeviceAvailability")
+)
+
+func set(names ...string) map[string]bool {
+	m := make(map[string]bool, len(names))
+	for _, name := range names {
+		m[name] = true
 	}
-	return err
+	return m
+}
+
+// password reads the password. Nothing that stands within it is told to anybody, not even the names of elements.
+func (d *decoder) password() error {
+	depth := d.s.Depth()
+	_, from := d.s.Span()
+	var text strings.Builder
+	elements := false
+	for {
+		token, err := d.next()
+		if err != nil {
+			return err
+		}
+		switch {
+		case token == soap.Start:
+			elements = true
+		case token == soap.Text && d.s.Depth() == depth:
+			text.WriteString(d.s.Text())
+		case token == soap.End && d.s.Depth() < depth:
+			if to, _ := d.s.Span(); elements {
+				d.cut(from, to)
+				d.extension("Password/*")
+			}
+			d.m.Password = text.String()
+			return nil
+		}
+	}
 }
 
 func (d *decoder) counter(n *int) error {
 	var text string
 	err := d.textInto(&text)
-	if v, e := strconv.Atoi(strings.TrimSpace(text)); e == nil && v > 0 {
-		*n = v
+	if v, e := strconv.ParseInt(strings.TrimSpace(text), 10, 32); e == nil && v > 0 {
+		*n = int(v)
 	}
 	return err
 }
@@ -216,47 +298,92 @@ func (d *decoder) next() (soap.Token, error) {
 	}
 	switch token {
 	case soap.Start:
-		name := d.s.Name()
-		if d.quiet == 0 && d.leftOut(name.Local) {
-			d.quiet = d.s.Depth()
-		}
-		d.path = append(d.path, name.Local)
-		if d.quiet == 0 {
-			d.sum.start(name, d.s.Attrs())
-		}
+		d.started()
 	case soap.End:
-		_, d.ended = d.s.Span()
-		d.path = d.path[:len(d.path)-1]
-		switch {
-		case d.quiet == 0:
-			d.sum.end()
-		case d.quiet == d.s.Depth()+1:
-			d.quiet = 0
-		}
+		d.stopped()
 	case soap.Text:
 		if d.quiet == 0 {
-			d.sum.text(d.s.Text())
+			text := d.s.Text()
+			if d.digest == &d.device && len(d.path) == 3 && d.path[2] == "Kind" {
+				text = strings.ToLower(text)
+			}
+			d.digest.text(text)
 		}
 	}
 	return token, nil
 }
 
+// started deals with the start tag that is current.
+func (d *decoder) started() {
+	name, attrs, depth := d.s.Name(), d.s.Attrs(), d.s.Depth()
+	d.path = append(d.path, name.Local)
+	if d.secretDepth == 0 {
+		for _, a := range attrs {
+			if isPassword(a.Name.Local) {
+				d.m.secretValue(a)
+			}
+		}
+		if isPassword(name.Local) {
+			_, d.secretFrom = d.s.Span()
+			d.secretDepth = depth
+		}
+	}
+	switch {
+	case d.quiet > 0:
+		return
+	case d.leftOut(name.Local):
+		d.digest.gap()
+		d.quiet = depth
+		return
+	case depth == d.root+1 && name.Local == "Device":
+		d.digest.gap()
+		d.device.reset()
+		d.digest = &d.device
+	}
+	d.digest.start(name, attrs)
+}
+
+// stopped deals with the end tag that is current.
+func (d *decoder) stopped() {
+	from, to := d.s.Span()
+	depth := d.s.Depth() + 1 // of the element that ends
+	d.ended = to
+	d.path = d.path[:len(d.path)-1]
+	if d.secretDepth == depth {
+		d.m.secret(d.secretFrom, from)
+		d.secretDepth = 0
+	}
+	switch {
+	case d.quiet == 0:
+		d.digest.end()
+		if d.digest == &d.device && depth == d.root+1 {
+			d.m.devices = append(d.m.devices, d.device.sum())
+			d.digest = &d.sum
+		}
+	case d.quiet == depth:
+		d.quiet = 0
+	}
+}
+
 // leftOut reports whether the digest leaves out the element whose start tag is current: it has a place of its own in the key,
 // or differs between the attempts of one message.
 func (d *decoder) leftOut(name string) bool {
+	if isPassword(name) {
+		return true
+	}
 	counter := name == "CallbackCount" || name == "MaxCallbackThreshold"
 	switch d.s.Depth() - d.root {
 	case 1:
-		return counter || name == "Username" || name == "Password" || name == "RequestId" || name == "Device"
+		return counter || name == "Username" || name == "RequestId"
 	case 2:
-		return counter && d.path[len(d.path)-1] == "Data"
+		return counter && d.path[1] == "Data"
 	}
 	return false
 }
 
 // children reads the content of the current element up to its end tag and hands each child's name to each, which reads the
-// child up to its end tag, or returns [unknown] or [repeated] and leaves it alone. It returns the text that stands between,
-// trimmed, and whether there was anything but nil children.
+// child up to its end tag, or leaves it alone and returns a rank that says so. It returns the text that stands between, trimmed,
+// and whether there was anything but nil children.
 func (d *decoder) children(extra *[]callback.Element, each func(name string) (rank, error)) (text string, filled bool, err error) {
 	var b strings.Builder
 	for {
@@ -291,20 +418,20 @@ func (d *decoder) child(extra *[]callback.Element, each func(name string) (rank,
 	if err != nil {
 		return err
 	}
-	if r == unknown || r == repeated {
+	if r >= publishedAside {
 		if d.s.Depth() != depth {
-			panic("thingspace: element " + name.Local + " was read, and then called unknown")
+			panic("thingspace: element " + name.Local + " was read, and then called unread")
 		}
 		if r == unknown {
 			// What was noted of its attributes goes with the element.
 			d.m.Extensions, d.m.ExtensionCount = d.m.Extensions[:extensions], count
 			d.extension("")
 		}
-		if err := d.skip(extra); err != nil {
+		if err := d.aside(extra, r); err != nil {
 			return err
 		}
 	}
-	if r == unknown || r == inferred {
+	if r != published && r != publishedAside {
 		d.m.cuts = d.m.cuts[:cuts]
 		d.cut(from, d.ended)
 	}
@@ -313,11 +440,22 @@ func (d *decoder) child(extra *[]callback.Element, each func(name string) (rank,
 
 // cut takes a part of the document out of the schema's sight.
 func (d *decoder) cut(from, to int) {
-	if n := len(d.m.cuts); n > 0 && d.m.cuts[n-1].to == from {
+	if n := len(d.m.cuts); n > 0 && strings.Trim(d.m.document[d.m.cuts[n-1].to:from], " \t\r\n") == "" {
 		d.m.cuts[n-1].to = to
 		return
 	}
 	d.m.cuts = append(d.m.cuts, span{from, to})
+}
+
+// item counts a member of a list.
+func (d *decoder) item() error {
+	if d.items++; d.items <= maxItems {
+		return nil
+	}
+	from, _ := d.s.Span()
+	line, column := d.s.Position(from)
+	return &soap.Error{Class: soap.ErrLimit, Line: line, Column: column, Path: d.s.Path(),
+		Msg: "more than " + strconv.Itoa(maxItems) + " devices, attributes and other members of lists"}
 }
 
 // attributes cuts those of the current start tag, of which none is published but xsi:nil, and notes them as extensions unless
@@ -341,24 +479,49 @@ func (d *decoder) extension(attribute string) {
 	if len(d.m.Extensions) == MaxExtensions {
 		return
 	}
-	path := strings.Join(d.path, "/")
-	if attribute != "" {
-		path += "/" + attribute
-	}
-	const longest = 200
-	if len(path) > longest {
-		path = strings.ToValidUTF8(path[:longest], "") + "..."
-	}
-	if !slices.Contains(d.m.Extensions, path) {
+	if path := d.place(attribute); !slices.Contains(d.m.Extensions, path) {
 		d.m.Extensions = append(d.m.Extensions, path)
 	}
 }
 
-// skip reads the current element, and keeps it as a tree if trees are kept.
-func (d *decoder) skip(extra *[]callback.Element) error {
+// longestName bounds what is told of a name or a path from the message.
+const longestName = 200
+
+// place is the path of the current element, or of one of its attributes.
+func (d *decoder) place(attribute string) string {
+	var b strings.Builder
+	for i, name := range d.path {
+		if i > 0 {
+			b.WriteByte('/')
+		}
+		// The names may be long, and are joined once for each extension.
+		b.WriteString(name[:min(len(name), longestName)])
+		if b.Len() > longestName {
+			break
+		}
+	}
+	if attribute != "" {
+		b.WriteByte('/')
+		b.WriteString(attribute)
+	}
+	return shorten(b.String(), longestName)
+}
+
+// shorten bounds a text made of names.
+func shorten(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "..."
+}
+
+// aside reads the current element, and keeps it as a tree if trees are kept and there is anything in it.
+func (d *decoder) aside(extra *[]callback.Element, r rank) error {
 	if d.keepExtra {
 		e, err := d.tree()
-		*extra = append(*extra, e)
+		if r == unknown || !e.Nil || e.Text != "" || len(e.Elements) > 0 {
+			*extra = append(*extra, e)
+		}
 		return err
 	}
 	for depth := d.s.Depth(); d.s.Depth() >= depth; {
@@ -369,7 +532,7 @@ func (d *decoder) skip(extra *[]callback.Element) error {
 	return nil
 }
 
-// tree reads the current element as it stands.
+// tree reads the current element as it stands, passwords masked: nothing that leaves this package holds one.
 func (d *decoder) tree() (callback.Element, error) {
 	name := d.s.Name()
 	e := callback.Element{Name: name.Local, Namespace: name.Space, Nil: d.s.Nil()}
@@ -377,8 +540,12 @@ func (d *decoder) tree() (callback.Element, error) {
 		if e.Attributes == nil {
 			e.Attributes = make(map[string]string)
 		}
+		if isPassword(a.Name.Local) && a.Value != "" {
+			a.Value = Mask
+		}
 		e.Attributes[a.Name.String()] = a.Value
 	}
+	_, from := d.s.Span()
 	var text strings.Builder
 	for {
 		token, err := d.next()
@@ -390,6 +557,9 @@ func (d *decoder) tree() (callback.Element, error) {
 			e.Text = text.String()
 			if len(e.Elements) > 0 {
 				e.Text = strings.TrimSpace(e.Text)
+			}
+			if to, _ := d.s.Span(); isPassword(e.Name) && to > from {
+				e.Text, e.Elements = Mask, nil
 			}
 			return e, nil
 		case soap.Text:
@@ -405,27 +575,19 @@ func (d *decoder) tree() (callback.Element, error) {
 }
 
 // text reads the current element as text, white space and all. An element within it is an extension.
-func (d *decoder) text() (string, error) {
-	text, _, err := d.textEnd()
-	return text, err
-}
-
-// textEnd is text, and tells where the element's end tag begins.
-func (d *decoder) textEnd() (text string, end int, err error) {
+func (d *decoder) text() (text string, err error) {
 	var b *strings.Builder
-	var ignored []callback.Element
 	for {
 		token, err := d.next()
 		if err != nil {
-			return "", 0, err
+			return "", err
 		}
 		switch token {
 		case soap.End:
 			if b != nil {
 				text = b.String()
 			}
-			end, _ = d.s.Span()
-			return text, end, nil
+			return text, nil
 		case soap.Text:
 			switch {
 			case b != nil:
@@ -438,8 +600,8 @@ func (d *decoder) textEnd() (text string, end int, err error) {
 				b.WriteString(d.s.Text())
 			}
 		case soap.Start:
-			if err := d.child(&ignored, func(string) (rank, error) { return unknown, nil }); err != nil {
-				return "", 0, err
+			if err := d.child(&d.cb.Extra, func(string) (rank, error) { return unknown, nil }); err != nil {
+				return "", err
 			}
 		}
 	}
@@ -450,9 +612,10 @@ func (d *decoder) textInto(target *string) (err error) {
 	return err
 }
 
-// nilableText is text, and tells whether the element was nil.
-func (d *decoder) nilableText() (text string, isNil bool, err error) {
-	isNil = d.s.Nil()
-	text, err = d.text()
-	return text, isNil, err
+// textOnce reads a text of rank r into target, unless something was read into it before.
+func (d *decoder) textOnce(r rank, target *string) (rank, error) {
+	if *target != "" {
+		return repeated(r), nil
+	}
+	return r, d.textInto(target)
 }

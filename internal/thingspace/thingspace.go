@@ -17,7 +17,6 @@ package thingspace
 import (
 	"crypto/sha256"
 	"encoding/binary"
-	"slices"
 	"strings"
 
 	"callbackd/internal/callback"
@@ -26,9 +25,6 @@ import (
 
 // Namespace is that of the callback messages.
 const Namespace = "http://nphase.com/unifiedwebservice/v2"
-
-// Mask stands in the stored bytes where a password stood.
-const Mask = "********"
 
 // Message is one callback as read, with what is needed to judge and to store it.
 type Message struct {
@@ -50,31 +46,21 @@ type Message struct {
 	ExtensionCount int
 
 	document string
-	content  [sha256.Size]byte // digest of the payload without credentials, RequestId, devices and counters
-	cuts     []span            // what the schema must not see
-	secrets  []span            // contents of password elements, in order
+	root     int      // where the payload begins
+	space    string   // its namespace
+	content  digest   // of the payload without credentials, RequestId, devices and counters
+	devices  []digest // of each Device, sorted
+	cuts     []span   // what the schema must not see, in order
+	edits    []edit   // what must not be stored as it is, in order
 }
 
-type span struct{ from, to int }
+type (
+	digest = [sha256.Size]byte
+	span   struct{ from, to int }
+)
 
 // MaxExtensions bounds the list of extensions of one message.
 const MaxExtensions = 32
-
-// Stored is the document with its passwords masked, as UTF-8 without byte order mark.
-func (m *Message) Stored() []byte {
-	size := len(m.document)
-	for _, s := range m.secrets {
-		size += len(Mask) - (s.to - s.from)
-	}
-	stored := make([]byte, 0, size)
-	at := 0
-	for _, s := range m.secrets {
-		stored = append(stored, m.document[at:s.from]...)
-		stored = append(stored, Mask...)
-		at = s.to
-	}
-	return append(stored, m.document[at:]...)
-}
 
 // Key tells whether a message is the same as an earlier one.
 type Key struct {
@@ -88,40 +74,31 @@ type Key struct {
 // test are never the same as real ones.
 //
 // One RequestId is answered with one message for each device, and by two services when an SMS is sent and then confirmed; so
-// service, account, devices and content all belong to the key. The order of devices and the attempt counters do not.
+// service, account, devices and content all belong to the key. The order of devices and the attempt counters do not, nor does
+// the letter case of a device's Kind.
 func (m *Message) Key(service callback.Service, account string, test bool) Key {
-	h := sha256.New()
-	var buf []byte
+	buf := []byte("callbackd key 1\n")
 	field := func(s string) {
 		buf = binary.AppendUvarint(buf, uint64(len(s)))
 		buf = append(buf, s...)
 	}
-	buf = append(buf, "callbackd key 1\n"...)
+	if test {
+		field("test")
+	} else {
+		field("")
+	}
 	field(string(service))
 	field(account)
 	field(m.Callback.RequestID)
-	if test {
-		field("test")
-	}
-	devices := slices.Clone(m.Callback.Devices)
-	for i := range devices {
-		devices[i].Kind = strings.ToLower(devices[i].Kind)
-	}
-	slices.SortFunc(devices, func(a, b callback.Device) int {
-		if c := strings.Compare(a.Kind, b.Kind); c != 0 {
-			return c
-		}
-		return strings.Compare(a.Identifier, b.Identifier)
-	})
-	buf = binary.AppendUvarint(buf, uint64(len(devices)))
-	for _, d := range devices {
-		field(d.Kind)
-		field(d.Identifier)
-	}
 	buf = append(buf, m.content[:]...)
-	h.Write(buf)
+	for _, d := range m.devices {
+		buf = append(buf, d[:]...)
+	}
+	return Key{Hash: sha256.Sum256(buf), Repeat: anonymous(m.Callback.RequestID)}
+}
 
-	k := Key{Repeat: m.Callback.RequestID == ""}
-	h.Sum(k.Hash[:0])
-	return k
+// anonymous reports whether a RequestId names no request: it is absent, or what .NET writes for a GUID that nobody set. Two
+// notifications under it are two notifications.
+func anonymous(requestID string) bool {
+	return strings.Trim(requestID, "0-{}") == ""
 }

@@ -7,7 +7,9 @@ import (
 	"io/fs"
 	"strings"
 	"sync"
+	"unicode/utf8"
 
+	"callbackd/internal/soap"
 	"callbackd/schemas"
 
 	"github.com/jacoelho/xsd"
@@ -54,7 +56,11 @@ func NewValidator() (*Validator, error) {
 	}
 	v := &Validator{engine: engine}
 	// The reader has bounded the message before, so these only have to be no tighter than its limits.
-	options := xsd.ValidateOptions{MaxErrors: MaxViolations, MaxInstanceDepth: 1 << 12, MaxInstanceAttributes: 1 << 12}
+	const unbounded = 1 << 40
+	options := xsd.ValidateOptions{
+		MaxErrors: MaxViolations, MaxInstanceDepth: 1 << 12, MaxInstanceAttributes: 1 << 12,
+		MaxInstanceTextBytes: unbounded, MaxInstanceTokenBytes: unbounded, MaxInstanceBytes: unbounded,
+	}
 	if _, err := engine.NewSession(options); err != nil {
 		return nil, fmt.Errorf("prepare validation: %w", err)
 	}
@@ -65,31 +71,55 @@ func NewValidator() (*Validator, error) {
 	return v, nil
 }
 
-// Validate lists the violations of m, at most [MaxViolations]. Extensions are none.
+// Validate lists the violations of m, at most [MaxViolations]. Extensions are none. It fails only when ctx ends: a message MUST
+// NOT be lost because the validator cannot judge it, so that is a violation too.
 func (v *Validator) Validate(ctx context.Context, m *Message) ([]Violation, error) {
 	var violations []Violation
-	if m.Root != "CallbackRequest" && m.Root != "SmsCallbackRequest" {
-		violations = append(violations, Violation{Path: m.Root, Rule: "root", Msg: "the payload is neither CallbackRequest nor SmsCallbackRequest"})
+	wrongRoot := m.wrongRoot()
+	if wrongRoot != "" {
+		violations = append(violations, m.atRoot("root", wrongRoot))
 	}
 	session := v.sessions.Get().(*xsd.Session)
 	defer v.sessions.Put(session)
-	err := session.Validate(ctx, strings.NewReader(m.published()))
+	published := m.published()
+	err := session.Validate(ctx, strings.NewReader(published))
 	if err == nil {
 		return violations, nil
 	}
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("validate: %w", err)
+	}
 	for _, e := range flatten(err) {
 		var x *xsderrors.Error
-		if !errors.As(e, &x) || x.Category != xsderrors.CategoryValidation && x.Category != xsderrors.CategoryUnsupported {
-			return nil, fmt.Errorf("validate: %w", err)
-		}
-		if x.Code == xsderrors.CodeValidationRoot && len(violations) > 0 {
-			continue // said already
-		}
-		if len(violations) < MaxViolations {
-			violations = append(violations, violation(x))
+		switch {
+		case len(violations) == MaxViolations:
+		case !errors.As(e, &x):
+			violations = append(violations, m.atRoot("validator", "the validator fails on this message"))
+		case x.Code == xsderrors.CodeValidationRoot && wrongRoot != "": // said already
+		default:
+			violations = append(violations, violation(x, published))
 		}
 	}
 	return violations, nil
+}
+
+// wrongRoot says what is wrong with a payload that no schema declares. Within an envelope the schema lets it pass.
+func (m *Message) wrongRoot() string {
+	switch {
+	case m.Root != "CallbackRequest" && m.Root != "SmsCallbackRequest":
+		return "the payload is neither CallbackRequest nor SmsCallbackRequest"
+	case m.space != Namespace:
+		return "the payload is not in namespace " + Namespace
+	}
+	return ""
+}
+
+// atRoot is a violation of the payload as a whole.
+func (m *Message) atRoot(rule, msg string) Violation {
+	var s soap.Scanner
+	s.Reset(m.document, soap.Limits{})
+	line, column := s.Position(m.root)
+	return Violation{Path: shorten(m.Root, longestName), Line: line, Column: column, Rule: rule, Msg: msg}
 }
 
 func flatten(err error) []error {
@@ -100,23 +130,55 @@ func flatten(err error) []error {
 	return []error{err}
 }
 
-func violation(x *xsderrors.Error) Violation {
+// nilNotEmpty is the one message about xsi:nil that is told of the element's content.
+const nilNotEmpty = "nilled element must be empty"
+
+func violation(x *xsderrors.Error, published string) Violation {
+	line := lineStart(published, x.Line)
+	at := min(line+max(x.Column-1, 0), len(published)) // the validator counts columns in bytes
 	path := x.Path
+	if x.Code == xsderrors.CodeValidationNil && x.Message != nilNotEmpty && strings.HasPrefix(published[at:], "<") {
+		// What is wrong with xsi:nil itself is reported at the start tag, before the path has the element.
+		path += "/" + nameAt(published[at+1:])
+	}
 	if rest, ok := strings.CutPrefix(path, "/Envelope/Body"); ok && rest != "" {
 		path = rest
 	}
-	v := Violation{Path: strings.TrimPrefix(path, "/"), Line: x.Line, Column: x.Column, Msg: x.Message}
+	v := Violation{
+		Path: shorten(strings.TrimPrefix(path, "/"), longestName),
+		Line: x.Line, Column: 1 + utf8.RuneCountInString(published[line:at]),
+	}
 	_, v.Rule, _ = strings.Cut(string(x.Code), ".")
 	switch x.Code {
 	case xsderrors.CodeValidationElement, xsderrors.CodeValidationContent, xsderrors.CodeValidationText,
 		xsderrors.CodeValidationNil, xsderrors.CodeValidationRoot:
 		// These messages hold names alone.
+		v.Msg = shorten(x.Message, 2*longestName)
 	case xsderrors.CodeValidationFacet, xsderrors.CodeValidationType:
 		v.Msg = "the value is not of the published type"
 	default:
 		v.Msg = "the validator does not accept it: " + string(x.Code)
 	}
 	return v
+}
+
+// lineStart is where a line, counted from 1, begins in text.
+func lineStart(text string, line int) int {
+	at := 0
+	for ; line > 1; line-- {
+		next := strings.IndexByte(text[at:], '\n')
+		if next < 0 {
+			return at
+		}
+		at += next + 1
+	}
+	return at
+}
+
+// nameAt is the local name of the start tag whose name text begins with.
+func nameAt(text string) string {
+	name := text[:max(strings.IndexAny(text, " \t\r\n/>"), 0)]
+	return name[strings.IndexByte(name, ':')+1:]
 }
 
 // published is the document as far as the schema is to judge it: every cut is blank, so that lines and columns stay.
