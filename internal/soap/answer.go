@@ -15,9 +15,21 @@ const (
 	VersionMismatch             // the envelope is of no known SOAP version
 )
 
-var codeNames = map[Version]map[Code]string{
-	V11: {Client: "Client", Server: "Server", MustUnderstand: "MustUnderstand", VersionMismatch: "VersionMismatch"},
-	V12: {Client: "Sender", Server: "Receiver", MustUnderstand: "MustUnderstand", VersionMismatch: "VersionMismatch"},
+// name is the code's local name, in the namespace of the envelope.
+func (c Code) name(v Version) string {
+	switch {
+	case c == MustUnderstand:
+		return "MustUnderstand"
+	case c == VersionMismatch:
+		return "VersionMismatch"
+	case v == V12 && c == Client:
+		return "Sender"
+	case v == V12:
+		return "Receiver"
+	case c == Client:
+		return "Client"
+	}
+	return "Server"
 }
 
 // Ack is the envelope with an empty Body that says "received".
@@ -30,17 +42,13 @@ func Fault(v Version, code Code, reason string) []byte {
 	var text bytes.Buffer
 	_ = xml.EscapeText(&text, []byte(reason)) // a Buffer's writes do not fail
 	if v == V12 {
-		return []byte(open(v) + `<s:Body><s:Fault><s:Code><s:Value>s:` + codeNames[V12][code] + `</s:Value></s:Code>` +
+		return []byte(open(v) + `<s:Body><s:Fault><s:Code><s:Value>s:` + code.name(v) + `</s:Value></s:Code>` +
 			`<s:Reason><s:Text xml:lang="en">` + text.String() + `</s:Text></s:Reason></s:Fault></s:Body></s:Envelope>`)
 	}
-	return []byte(open(v) + `<s:Body><s:Fault><faultcode>s:` + codeNames[V11][code] + `</faultcode>` +
+	return []byte(open(v) + `<s:Body><s:Fault><faultcode>s:` + code.name(v) + `</faultcode>` +
 		`<faultstring>` + text.String() + `</faultstring></s:Fault></s:Body></s:Envelope>`)
 }
 
 func open(v Version) string {
-	space := Namespace11
-	if v == V12 {
-		space = Namespace12
-	}
-	return `<?xml version="1.0" encoding="utf-8"?>` + "\n" + `<s:Envelope xmlns:s="` + space + `">`
+	return `<?xml version="1.0" encoding="utf-8"?>` + "\n" + `<s:Envelope xmlns:s="` + v.namespace() + `">`
 }

@@ -1,5 +1,7 @@
 package soap
 
+import "unicode/utf8"
+
 // Classes of ASCII bytes.
 const (
 	nameStart = 1 << iota
@@ -25,6 +27,9 @@ var class = func() (t [256]uint8) {
 	return t
 }()
 
+// space is the white space of XML.
+const space = " \t\r\n"
+
 func isSpace(c byte) bool { return c == ' ' || c == '\n' || c == '\t' || c == '\r' }
 
 // isChar is the production Char of XML 1.0.
@@ -40,16 +45,22 @@ func isChar(r rune) bool {
 	return r <= 0xfffd || r >= 0x10000 && r <= 0x10ffff
 }
 
-// isNameStart is the production NameStartChar of XML 1.0, fifth edition, beyond ASCII.
+// isNameStart is the production NameStartChar of XML 1.0, fifth edition, without the colon.
 func isNameStart(r rune) bool {
+	if r < utf8.RuneSelf {
+		return class[r]&nameStart != 0
+	}
 	return r >= 0xc0 && r <= 0xd6 || r >= 0xd8 && r <= 0xf6 || r >= 0xf8 && r <= 0x2ff ||
 		r >= 0x370 && r <= 0x37d || r >= 0x37f && r <= 0x1fff || r >= 0x200c && r <= 0x200d ||
 		r >= 0x2070 && r <= 0x218f || r >= 0x2c00 && r <= 0x2fef || r >= 0x3001 && r <= 0xd7ff ||
 		r >= 0xf900 && r <= 0xfdcf || r >= 0xfdf0 && r <= 0xfffd || r >= 0x10000 && r <= 0xeffff
 }
 
-// isNameChar is what NameChar adds to [isNameStart] beyond ASCII.
+// isNameChar is the production NameChar, without the colon.
 func isNameChar(r rune) bool {
+	if r < utf8.RuneSelf {
+		return class[r]&nameChar != 0
+	}
 	return isNameStart(r) || r == 0xb7 || r >= 0x300 && r <= 0x36f || r >= 0x203f && r <= 0x2040
 }
 

@@ -1,6 +1,7 @@
 package soap
 
 import (
+	"fmt"
 	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -9,74 +10,81 @@ import (
 
 // Decode returns the document in raw as one UTF-8 string without byte order mark, and the name of the encoding that it
 // arrived in. charset is the charset parameter of the HTTP Content-Type, or empty; as RFC 7303 has it, a byte order mark
-// goes before it, and it goes before the XML declaration.
+// goes before it, and it goes before the XML declaration. A declaration that contradicts the byte order mark is refused, as XML
+// asks, unless charset sides with the mark.
 //
 // The document takes possession of raw: UTF-8 is not copied, so the caller MUST NOT change raw afterwards.
 func Decode(raw []byte, charset string, limits Limits) (document, encoding string, err error) {
 	limits = limits.WithDefaults()
 	if len(raw) > limits.Bytes {
-		return "", "", limitError("bytes", limits.Bytes)
+		return "", "", limitError(limits.Bytes, "bytes")
 	}
-	encoding, body, err := detect(raw, charset)
+	encoding, mark, err := detect(raw, charset)
 	if err != nil {
 		return "", "", err
 	}
-	switch encoding {
-	case "utf-8":
-		document = unsafe.String(unsafe.SliceData(body), len(body))
-	case "us-ascii":
-		for i, c := range body {
-			if c >= utf8.RuneSelf {
-				return "", "", encodingError(string(body[:i]), "byte %#02x is not US-ASCII, the encoding it is labelled with", c)
-			}
-		}
-		document = unsafe.String(unsafe.SliceData(body), len(body))
-	case "iso-8859-1", "windows-1252":
-		document, err = fromSingleByte(body, encoding == "windows-1252", limits.Bytes)
-	case "utf-16le", "utf-16be":
-		document, err = fromUTF16(body, encoding == "utf-16be", limits.Bytes)
-	}
+	document, err = transcode(raw[mark:], encoding, limits.Bytes)
 	if err != nil {
 		return "", "", err
 	}
-	if i := invalidUTF8(document); i >= 0 {
-		return "", "", encodingError(document[:i], "byte %#02x is not part of a UTF-8 character", document[i])
+	if declared := declaredEncoding(document); mark > 0 && declared != "" && !labels(declared, encoding) && !labels(charset, encoding) {
+		return "", "", encodingError("the byte order mark says %s, the XML declaration %s", encoding, quoteName(declared))
 	}
 	return document, encoding, nil
 }
 
-// detect names the encoding of raw and returns raw without its byte order mark.
-func detect(raw []byte, charset string) (encoding string, body []byte, err error) {
+// detect names the encoding of raw and tells the length of its byte order mark.
+func detect(raw []byte, charset string) (encoding string, mark int, err error) {
 	switch {
 	case hasPrefix(raw, "\xff\xfe\x00\x00"), hasPrefix(raw, "\x00\x00\xfe\xff"):
-		return "", nil, encodingError("", "UTF-32 is not supported: send UTF-8")
+		return "", 0, encodingError("UTF-32 is not supported: send UTF-8")
 	case hasPrefix(raw, "\xef\xbb\xbf"):
-		if declared := canonical(declaredEncoding(raw[3:])); declared != "" && declared != "utf-8" {
-			return "", nil, encodingError("", "the byte order mark says UTF-8, the XML declaration %s", quoteName(declared))
-		}
-		return "utf-8", raw[3:], nil
+		return "utf-8", 3, nil
 	case hasPrefix(raw, "\xff\xfe"):
-		return "utf-16le", raw[2:], nil
+		return "utf-16le", 2, nil
 	case hasPrefix(raw, "\xfe\xff"):
-		return "utf-16be", raw[2:], nil
+		return "utf-16be", 2, nil
 	case hasPrefix(raw, "<\x00"), hasPrefix(raw, "\x00<"):
-		return "", nil, encodingError("", "UTF-16 needs a byte order mark")
+		return "", 0, encodingError("UTF-16 needs a byte order mark")
 	}
 	label, from := charset, "Content-Type"
 	if label == "" {
-		label, from = declaredEncoding(raw), "XML declaration"
+		label, from = declaredEncoding(view(raw)), "XML declaration"
 	}
 	switch name := canonical(label); name {
 	case "":
-		return "utf-8", raw, nil
+		return "utf-8", 0, nil
 	case "utf-8", "us-ascii", "iso-8859-1", "windows-1252":
-		return name, raw, nil
+		return name, 0, nil
 	case "utf-16", "utf-16le", "utf-16be":
-		return "", nil, encodingError("", "the %s says %s, but there is no byte order mark", from, quoteName(name))
-	default:
-		return "", nil, encodingError("", "encoding %s of the %s is not supported: send UTF-8", quoteName(name), from)
+		return "", 0, encodingError("the %s says %s, but there is no byte order mark", from, quoteName(label))
 	}
+	return "", 0, encodingError("encoding %s of the %s is not supported: send UTF-8", quoteName(label), from)
 }
+
+// transcode turns a body without byte order mark into UTF-8, and refuses what is not in the encoding that it claims.
+func transcode(body []byte, encoding string, most int) (string, error) {
+	switch encoding {
+	case "us-ascii":
+		for i, c := range body {
+			if c >= utf8.RuneSelf {
+				return "", encodingErrorAt(view(body[:i]), "byte %#02x is not US-ASCII, the encoding it is labelled with", c)
+			}
+		}
+	case "iso-8859-1", "windows-1252":
+		return fromSingleByte(body, encoding == "windows-1252", most)
+	case "utf-16le", "utf-16be":
+		return fromUTF16(body, encoding == "utf-16be", most)
+	}
+	document := view(body)
+	if i := invalidUTF8(document); i >= 0 {
+		return "", encodingErrorAt(document[:i], "byte %#02x is not part of a UTF-8 character", document[i])
+	}
+	return document, nil
+}
+
+// view is b as a string, without a copy.
+func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
 func hasPrefix(raw []byte, prefix string) bool {
 	return len(raw) >= len(prefix) && string(raw[:len(prefix)]) == prefix
@@ -98,23 +106,24 @@ func canonical(label string) string {
 	}
 }
 
-// declaredEncoding finds the encoding of an XML declaration in bytes of an encoding that agrees with ASCII. It is lenient:
-// the scanner judges the declaration afterwards.
-func declaredEncoding(raw []byte) string {
-	if !hasPrefix(raw, "<?xml") {
+// labels reports whether label names encoding; utf-16 names both byte orders.
+func labels(label, encoding string) bool {
+	name := canonical(label)
+	return name == encoding || name == "utf-16" && strings.HasPrefix(encoding, name)
+}
+
+// declaredEncoding finds the encoding of an XML declaration in a document whose encoding agrees with ASCII there. It is lenient: it
+// reads every declaration that the scanner takes, and the scanner judges the others afterwards.
+func declaredEncoding(document string) string {
+	if !beginsDeclaration(document) {
 		return ""
 	}
-	const longest = 200
-	decl := string(raw[:min(len(raw), longest)])
-	end := strings.Index(decl, "?>")
-	if end < 0 {
-		return ""
-	}
-	_, rest, found := strings.Cut(decl[:end], "encoding")
+	declaration, _, _ := strings.Cut(document, "?>")
+	_, rest, found := strings.Cut(declaration, "encoding")
 	if !found {
 		return ""
 	}
-	rest = strings.TrimLeft(rest, " \t\r\n=")
+	rest = strings.TrimLeft(rest, space+"=")
 	if rest == "" || rest[0] != '"' && rest[0] != '\'' {
 		return ""
 	}
@@ -139,7 +148,7 @@ func fromSingleByte(body []byte, cp1252 bool, most int) (string, error) {
 			size++
 		case cp1252 && c < 0xa0:
 			if windows1252[c-0x80] == 0 {
-				return "", encodingError(ascii(body[:i]), "byte %#02x has no character in windows-1252", c)
+				return "", encodingErrorAt(ascii(body[:i]), "byte %#02x has no character in windows-1252", c)
 			}
 			size += utf8.RuneLen(windows1252[c-0x80])
 		default:
@@ -147,7 +156,7 @@ func fromSingleByte(body []byte, cp1252 bool, most int) (string, error) {
 		}
 	}
 	if size > most {
-		return "", limitError("bytes", most)
+		return "", limitError(most, "bytes")
 	}
 	var b strings.Builder
 	b.Grow(size)
@@ -163,7 +172,7 @@ func fromSingleByte(body []byte, cp1252 bool, most int) (string, error) {
 
 func fromUTF16(body []byte, bigEndian bool, most int) (string, error) {
 	if len(body)%2 != 0 {
-		return "", encodingError("", "UTF-16 ends within a character")
+		return "", encodingError("UTF-16 ends within a character")
 	}
 	unit := func(i int) rune {
 		if bigEndian {
@@ -181,13 +190,13 @@ func fromUTF16(body []byte, bigEndian bool, most int) (string, error) {
 				low = unit(i + 2)
 			}
 			if r = utf16.DecodeRune(r, low); r == utf8.RuneError {
-				return "", encodingError(b.String(), "UTF-16 surrogate without its other half")
+				return "", encodingErrorAt(b.String(), "UTF-16 surrogate without its other half")
 			}
 			i += 2
 		}
 		b.WriteRune(r)
 		if b.Len() > most {
-			return "", limitError("bytes", most)
+			return "", limitError(most, "bytes")
 		}
 	}
 	return b.String(), nil
@@ -216,4 +225,15 @@ func ascii(b []byte) string {
 		}
 		return r
 	}, string(b))
+}
+
+func encodingError(format string, args ...any) *Error {
+	return &Error{Class: ErrEncoding, Msg: fmt.Sprintf(format, args...)}
+}
+
+// encodingErrorAt is an encodingError at the end of before, which is UTF-8 or ASCII.
+func encodingErrorAt(before, format string, args ...any) *Error {
+	e := encodingError(format, args...)
+	e.Line, e.Column = position(before)
+	return e
 }

@@ -9,22 +9,23 @@ type Envelope struct {
 	Secrets [][2]int
 }
 
-// understood are the namespaces of header blocks that may demand to be understood.
-var understood = map[string]bool{
-	"http://www.w3.org/2005/08/addressing":                    true,
-	"http://schemas.xmlsoap.org/ws/2004/08/addressing":        true,
-	"http://schemas.microsoft.com/ws/2005/05/addressing/none": true,
+// understood reports whether header blocks of a namespace may demand to be understood: those of WS-Addressing, which ask nothing of a
+// receiver that answers on the same connection.
+func understood(namespace string) bool {
+	switch namespace {
+	case "http://www.w3.org/2005/08/addressing",
+		"http://schemas.xmlsoap.org/ws/2004/08/addressing",
+		"http://schemas.microsoft.com/ws/2005/05/addressing/none":
+		return true
+	}
+	return false
 }
 
 // Open reads s from its beginning up to the payload's start tag, which is then the current token. A root element that is no
 // Envelope is the payload itself: Version is then [Bare].
 func Open(s *Scanner) (Envelope, error) {
-	token, err := s.Next()
-	if err != nil {
+	if _, err := s.Next(); err != nil { // else it is the root's start tag
 		return Envelope{}, err
-	}
-	if token != Start {
-		return Envelope{}, s.errorf(s.pos, "the document has no element")
 	}
 	var env Envelope
 	switch name := s.Name(); {
@@ -35,11 +36,11 @@ func Open(s *Scanner) (Envelope, error) {
 	case name.Space == Namespace12:
 		env.Version = V12
 	default:
-		e := s.errorf(s.from, "the Envelope is in namespace %s, which is neither SOAP 1.1 nor 1.2", quoteName(name.Space)).(*Error)
-		e.Class = ErrVersionMismatch
-		return Envelope{}, e
+		return Envelope{}, s.place(s.from, &Error{Class: ErrVersionMismatch,
+			Msg: "the Envelope is in namespace " + quoteName(name.Space) + ", which is neither SOAP 1.1 nor 1.2"})
 	}
-	return env, openBody(s, &env)
+	err := openBody(s, &env)
+	return env, err
 }
 
 func openBody(s *Scanner, env *Envelope) error {
@@ -87,10 +88,7 @@ func Close(s *Scanner, env Envelope) error {
 			}
 		}
 	}
-	token, err := s.Next()
-	if err == nil && token != EOF {
-		err = s.errorf(s.from, "something after the root element")
-	}
+	_, err := s.Next() // after the root's end tag: the end, or an error
 	return err
 }
 
@@ -101,7 +99,7 @@ func nextMarkup(s *Scanner) (Token, error) {
 		if err != nil || token != Text {
 			return token, err
 		}
-		if strings.Trim(s.Text(), " \t\r\n") != "" {
+		if strings.Trim(s.Text(), space) != "" {
 			return token, s.errorf(s.from, "text where only elements may stand")
 		}
 	}
@@ -118,12 +116,11 @@ func header(s *Scanner, env *Envelope) error {
 		}
 		switch {
 		case token == Start && s.Depth() == depth+1:
-			if mandatory(s) && !understood[s.Name().Space] {
-				e := s.errorf(s.from, "header block %s demands to be understood, and is not", quoteName(s.Name().Local)).(*Error)
-				e.Class = ErrMustUnderstand
-				return e
+			if mandatory(s, env.Version) && !understood(s.Name().Space) {
+				return s.place(s.from, &Error{Class: ErrMustUnderstand,
+					Msg: "header block " + quoteName(s.Name().Local) + " demands to be understood, and is not"})
 			}
-		case token == Text && s.Depth() == depth && strings.Trim(s.Text(), " \t\r\n") != "":
+		case token == Text && s.Depth() == depth && strings.Trim(s.Text(), space) != "":
 			return s.errorf(s.from, "text where only elements may stand")
 		}
 		if token == Start && secretDepth == 0 && strings.EqualFold(s.Name().Local, "Password") {
@@ -141,19 +138,21 @@ func header(s *Scanner, env *Envelope) error {
 	}
 }
 
-// mandatory reports whether the current header block is meant for us and demands to be understood.
-func mandatory(s *Scanner) bool {
+// mandatory reports whether the current header block is meant for us and demands to be understood, in the terms of the envelope's
+// version: the attributes of the other version mean nothing in it.
+func mandatory(s *Scanner, v Version) bool {
 	must := false
 	for _, a := range s.Attrs() {
-		switch {
-		case a.Name.Space != Namespace11 && a.Name.Space != Namespace12:
-		case a.Name.Local == "mustUnderstand":
-			v := strings.Trim(a.Value, " ")
-			must = v == "1" || v == "true"
-		case a.Name.Local == "actor" || a.Name.Local == "role":
-			switch a.Value {
-			case "", "http://schemas.xmlsoap.org/soap/actor/next", Namespace12 + "/role/next", Namespace12 + "/role/ultimateReceiver":
-			default:
+		value := strings.Trim(a.Value, space)
+		switch a.Name {
+		case Name{v.namespace(), "mustUnderstand"}:
+			must = value == "1" || value == "true"
+		case Name{Namespace11, "actor"}:
+			if v == V11 && value != "" && value != "http://schemas.xmlsoap.org/soap/actor/next" {
+				return false
+			}
+		case Name{Namespace12, "role"}:
+			if v == V12 && value != "" && value != Namespace12+"/role/next" && value != Namespace12+"/role/ultimateReceiver" {
 				return false
 			}
 		}

@@ -3,6 +3,8 @@ package soap
 import (
 	"errors"
 	"fmt"
+	"strconv"
+	"unicode/utf8"
 )
 
 // The classes of refusal. Every error of this package wraps exactly one of them.
@@ -36,11 +38,22 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Class }
 
-// quoteName bounds a name taken from the document before it goes into a message.
-func quoteName(s string) string {
+func limitError(most int, unit string) *Error {
+	return &Error{Class: ErrLimit, Msg: fmt.Sprintf("more than %d %s", most, unit)}
+}
+
+// quoteName is a name taken from the document as it goes into a message.
+func quoteName(s string) string { return strconv.Quote(shorten(s)) }
+
+// shorten bounds a name for a message, without cutting a character in two.
+func shorten(s string) string {
 	const most = 64
-	if len(s) > most {
-		s = s[:most] + "..."
+	if len(s) <= most {
+		return s
 	}
-	return fmt.Sprintf("%q", s)
+	cut := most
+	for cut > 0 && !utf8.RuneStart(s[cut]) { // an encoding's label may be anything
+		cut--
+	}
+	return s[:cut] + "..."
 }

@@ -9,12 +9,14 @@
 //	                       Close: nothing else in Body, nothing else after it
 //
 // The promise: a document that passes is well-formed XML 1.0 with namespaces, holds one payload, and needed no more memory
-// than a small multiple of its size. No DTD is read and no entity expanded but the predefined five; depth, attributes, tokens
-// and text are capped, and whatever exceeds a cap is refused, never cut short.
+// than a small multiple of its size. No DTD is read and no entity expanded but the predefined five; depth, attributes, tokens,
+// names and text are capped, and whatever exceeds a cap is refused, never cut short.
 //
 // The limits: XML 1.0 only; UTF-8, UTF-16 with a byte order mark, US-ASCII, ISO-8859-1 and windows-1252; whole documents in
 // memory.
 package soap
+
+import "cmp"
 
 // Namespaces of the two SOAP versions.
 const (
@@ -42,6 +44,14 @@ func (v Version) String() string {
 	return "bare"
 }
 
+// namespace is the one of the envelope; an answer to a bare payload has the envelope of SOAP 1.1.
+func (v Version) namespace() string {
+	if v == V12 {
+		return Namespace12
+	}
+	return Namespace11
+}
+
 // ContentType is the Content-Type of an answer in this version.
 func (v Version) ContentType() string {
 	if v == V12 {
@@ -56,30 +66,21 @@ type Limits struct {
 	Depth      int // of nested elements
 	Attributes int // of one start tag, namespace declarations included
 	Namespaces int // declarations in scope at once
-	Tokens     int // start tags, end tags, attributes, texts, comments and processing instructions
-	Text       int // bytes of one text, attribute value, comment or processing instruction
+	Tokens     int // start tags, end tags, attributes, texts, comments and processing instructions; an empty-element tag is one
+	Name       int // bytes of one name, prefix included
+	Text       int // bytes of one text, attribute value, comment or processing instruction, as written
 }
 
-// DefaultLimits admit a callback of 2,000 device collections several times over.
-var DefaultLimits = Limits{
-	Bytes:      8 << 20,
-	Depth:      64,
-	Attributes: 64,
-	Namespaces: 128,
-	Tokens:     2_000_000,
-	Text:       1 << 20,
-}
-
-// WithDefaults returns l with every zero field set to its default.
+// WithDefaults returns l with every zero field set to its default. The defaults admit a callback of 2,000 device collections several
+// times over.
 func (l Limits) WithDefaults() Limits {
-	d := DefaultLimits
-	for _, f := range []struct{ field, byDefault *int }{
-		{&l.Bytes, &d.Bytes}, {&l.Depth, &d.Depth}, {&l.Attributes, &d.Attributes},
-		{&l.Namespaces, &d.Namespaces}, {&l.Tokens, &d.Tokens}, {&l.Text, &d.Text},
-	} {
-		if *f.field == 0 {
-			*f.field = *f.byDefault
-		}
+	return Limits{
+		Bytes:      cmp.Or(l.Bytes, 8<<20),
+		Depth:      cmp.Or(l.Depth, 64),
+		Attributes: cmp.Or(l.Attributes, 64),
+		Namespaces: cmp.Or(l.Namespaces, 128),
+		Tokens:     cmp.Or(l.Tokens, 2_000_000),
+		Name:       cmp.Or(l.Name, 1<<10),
+		Text:       cmp.Or(l.Text, 1<<20),
 	}
-	return l
 }
