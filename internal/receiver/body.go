@@ -1,144 +1,157 @@
 package receiver
 
 import (
-	"compress/flate"
+	"bytes"
 	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
 	"mime"
+	"net"
 	"net/http"
 	"strings"
-	"sync"
-
-	"github.com/prometheus/client_golang/prometheus"
 )
 
-// budget is the memory that all requests in flight share. Nobody waits for it: a request that finds none left is refused, for the
-// platform tries again.
-type budget struct {
-	mu     sync.Mutex
-	free   int64
-	taken  int64
-	metric prometheus.Gauge
-}
-
-func (b *budget) take(n int64) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if n > b.free {
-		return false
-	}
-	b.free -= n
-	b.taken += n
-	b.metric.Set(float64(b.taken))
-	return true
-}
-
-func (b *budget) give(n int64) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.free += n
-	b.taken -= n
-	b.metric.Set(float64(b.taken))
-}
-
-// share is what one request has taken of the budget.
-type share struct {
-	budget *budget
-	taken  int64
-}
-
-func (s *share) grow(to int64) error {
-	if to <= s.taken {
-		return nil
-	}
-	if !s.budget.take(to - s.taken) {
-		return errInFlight
-	}
-	s.taken = to
-	return nil
-}
-
-func (s *share) release() { s.budget.give(s.taken) }
-
-// firstRead is the most that is set aside for a body before any of it has arrived.
-const firstRead = 64 << 10
+const (
+	// firstRead is the most that is set aside for a body before any of it has arrived.
+	firstRead = 64 << 10
+	// gunzipMemory is what the decompressor of a body needs for itself.
+	gunzipMemory = 48 << 10
+)
 
 // readBody reads a request's body, decoded, and takes its size from the budget as it grows. It refuses before it reads what says
-// that it is too long.
-func readBody(w http.ResponseWriter, r *http.Request, limit int, s *share) ([]byte, error) {
+// that it is too long. With an error it returns what it has read until then.
+func readBody(w http.ResponseWriter, r *http.Request, limit int, memory *share) ([]byte, error) {
+	gzipped, err := contentCoding(r.Header["Content-Encoding"])
+	if err != nil {
+		return nil, err
+	}
 	if r.ContentLength > int64(limit) {
 		return nil, errTooLarge
-	}
-	// A variable of our own: setting r.Body would keep a refused "Expect: 100-continue" waiting.
-	var body io.Reader = http.MaxBytesReader(w, r.Body, int64(limit))
-	switch strings.ToLower(strings.TrimSpace(r.Header.Get("Content-Encoding"))) {
-	case "", "identity":
-	case "gzip", "x-gzip":
-		z, err := gzip.NewReader(body)
-		if err != nil {
-			return nil, gzipError(err)
-		}
-		body = gzipReader{z}
-	default:
-		return nil, errContent
 	}
 	size := int64(firstRead)
 	if r.ContentLength >= 0 && r.ContentLength < size {
 		size = r.ContentLength + 1 // room to see the end
 	}
-	return readAll(body, int(size), limit, s)
-}
-
-func readAll(body io.Reader, size, limit int, s *share) ([]byte, error) {
-	if err := s.grow(int64(size)); err != nil {
+	b := &body{limit: limit, memory: memory}
+	if gzipped {
+		b.overhead = gunzipMemory
+	}
+	// Before the first read, which asks a sender that waits for "100 Continue" to send its body.
+	if err := b.grow(int(size)); err != nil {
 		return nil, err
 	}
-	buf := make([]byte, 0, size)
-	for {
-		if len(buf) == cap(buf) {
-			if len(buf) > limit {
-				return nil, errTooLarge
+	// A variable of our own: setting r.Body would keep a refused "Expect: 100-continue" waiting.
+	wire := &wireReader{r: http.MaxBytesReader(w, r.Body, int64(limit))}
+	var source io.Reader = wire
+	if gzipped {
+		source = &gunzipReader{wire: wire}
+	}
+	err = b.readFrom(source)
+	if wire.err != nil {
+		err = wire.err // what the decompressor makes of it matters less
+	}
+	return b.bytes, err
+}
+
+// contentCoding reads Content-Encoding. One gzip is enough: a second only makes a bomb of it.
+func contentCoding(lines []string) (gzipped bool, err error) {
+	for _, line := range lines {
+		for coding := range strings.SplitSeq(line, ",") {
+			switch strings.ToLower(strings.TrimSpace(coding)) {
+			case "", "identity":
+			case "gzip", "x-gzip":
+				if gzipped {
+					return false, errContentEncoding
+				}
+				gzipped = true
+			default:
+				return false, errContentEncoding
 			}
-			larger := min(2*cap(buf), limit+1)
-			// Both buffers exist while one is copied into the other.
-			if err := s.grow(int64(cap(buf) + larger)); err != nil {
-				return nil, err
-			}
-			buf = append(make([]byte, 0, larger), buf...)
 		}
-		n, err := body.Read(buf[len(buf):cap(buf)])
-		buf = buf[:len(buf)+n]
-		if len(buf) > limit {
-			return nil, errTooLarge
+	}
+	return gzipped, nil
+}
+
+// body is a body as far as it has been read.
+type body struct {
+	bytes    []byte
+	limit    int
+	overhead int64
+	memory   *share
+}
+
+// grow makes room for size bytes. Both buffers exist while one is copied into the other.
+func (b *body) grow(size int) error {
+	if err := b.memory.resize(b.overhead + int64(cap(b.bytes)+size)); err != nil {
+		return err
+	}
+	b.bytes = append(make([]byte, 0, size), b.bytes...)
+	return b.memory.resize(b.overhead + int64(size))
+}
+
+func (b *body) readFrom(source io.Reader) error {
+	for {
+		if len(b.bytes) == cap(b.bytes) {
+			if err := b.grow(min(2*cap(b.bytes), b.limit+1)); err != nil {
+				return err
+			}
+		}
+		n, err := source.Read(b.bytes[len(b.bytes):cap(b.bytes)])
+		b.bytes = b.bytes[:len(b.bytes)+n]
+		if len(b.bytes) > b.limit {
+			return errTooLarge
 		}
 		if errors.Is(err, io.EOF) {
-			return buf, nil
+			return nil
 		}
 		if err != nil {
-			return nil, readError(err)
+			return err
 		}
 	}
 }
 
-// gzipReader marks what is wrong with the compression, as opposed to the connection.
-type gzipReader struct{ z *gzip.Reader }
-
-func (g gzipReader) Read(p []byte) (int, error) {
-	n, err := g.z.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
-		err = gzipError(err)
-	}
-	return n, err
+// wireReader tells what goes wrong with the connection, and keeps it apart from what is wrong with the content.
+type wireReader struct {
+	r   io.Reader
+	err error
 }
 
-func gzipError(err error) error {
-	var corrupt flate.CorruptInputError
-	if errors.Is(err, gzip.ErrHeader) || errors.Is(err, gzip.ErrChecksum) || errors.As(err, &corrupt) {
-		return fmt.Errorf("%w: the body is no gzip stream, which its Content-Encoding says it is", errContent)
+func (w *wireReader) Read(p []byte) (int, error) {
+	n, err := w.r.Read(p)
+	if err == nil || errors.Is(err, io.EOF) {
+		return n, err
 	}
-	return err
+	var tooLarge *http.MaxBytesError
+	var network net.Error
+	switch {
+	case errors.As(err, &tooLarge):
+		w.err = errTooLarge
+	case errors.As(err, &network) && network.Timeout():
+		w.err = errTimeout
+	default:
+		w.err = fmt.Errorf("%w: %w", errAborted, err)
+	}
+	return n, w.err
+}
+
+// gunzipReader decompresses. Every error but the end is one of the content.
+type gunzipReader struct {
+	wire *wireReader
+	z    *gzip.Reader
+}
+
+func (g *gunzipReader) Read(p []byte) (n int, err error) {
+	if g.z == nil {
+		if g.z, err = gzip.NewReader(g.wire); err != nil {
+			return 0, errGzip // an empty body too: no gzip stream is empty
+		}
+	}
+	n, err = g.z.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = errGzip
+	}
+	return n, err
 }
 
 // mediaType judges the Content-Type. The platform's own is not published, so a missing or unfamiliar one is taken; only what is
@@ -153,11 +166,17 @@ func mediaType(header string) (charset string, familiar bool, err error) {
 		media = strings.ToLower(strings.TrimSpace(media))
 	}
 	switch {
-	case media == "application/json", strings.HasSuffix(media, "+json"), media == "application/x-www-form-urlencoded",
-		media == "multipart/form-data":
-		return "", false, fmt.Errorf("%w (this is %s)", errMediaType, media)
+	case media == "application/json", media == "text/json", strings.HasSuffix(media, "+json"),
+		media == "application/x-www-form-urlencoded", media == "multipart/form-data":
+		return "", false, errMediaType
 	case media == "text/xml", media == "application/xml", media == "application/soap+xml":
 		return params["charset"], true, nil
 	}
 	return params["charset"], false, nil
+}
+
+// isJSON tells a JSON text that does not call itself one from a broken XML document.
+func isJSON(body []byte) bool {
+	body = bytes.TrimLeft(bytes.TrimPrefix(body, []byte("\xef\xbb\xbf")), " \t\r\n")
+	return len(body) > 0 && (body[0] == '{' || body[0] == '[')
 }

@@ -1,11 +1,10 @@
 package receiver
 
 import (
-	"net/http"
 	"net/netip"
+	"strings"
 	"time"
 
-	"callbackd/internal/callback"
 	"callbackd/internal/inbox"
 	"callbackd/internal/soap"
 	"callbackd/internal/thingspace"
@@ -17,81 +16,124 @@ import (
 // event gathers what is worth telling of one request: it becomes one line of log, and the request's counts.
 type event struct {
 	from        time.Time
-	service     callback.Service
-	request     *http.Request
 	source      netip.Addr
 	contentType string
+	unfamiliar  bool // the Content-Type is missing, or says something else than XML
 	bytes       int
 	version     soap.Version
-	message     *thingspace.Message
+	message     *thingspace.Message // nil unless it was read to its end
+	letter      letter
 
 	account, credential string
 	violations          []thingspace.Violation
+	entry               inbox.Entry
 	held, misrouted     bool
 	receipt             inbox.Receipt
 
+	outcome outcome
+	unheard bool // the sender had gone before it was acknowledged
 	err     error
 	refusal refusal
 }
 
-// lastTry reports whether the platform will not send the message again by itself.
-func (e *event) lastTry() bool {
-	if e.message == nil {
-		return false
-	}
-	cb := &e.message.Callback
-	return cb.MaxCallbackThreshold > 0 && cb.CallbackCount >= cb.MaxCallbackThreshold
-}
+// outcome is how a request ended.
+type outcome uint8
+
+const (
+	refused   outcome = iota
+	acked             // stored, and told so
+	described         // the WSDL was asked for
+)
 
 // finish counts and logs. It runs in a defer, whatever happened.
 func (in *intake) finish(e *event) {
 	took := time.Since(e.from)
-	if e.err != nil {
-		in.counters.refused(e.refusal.reason, e.lastTry())
-		in.o.Log.Warn("refused", append(e.fields(took), zap.Int("status", e.refusal.status), zap.String("reason", e.refusal.reason), zap.Error(e.err))...)
-		return
+	in.counters.count(e, took)
+	switch e.outcome {
+	case acked:
+		in.log.Info("received", append(e.fields(took), e.stored()...)...)
+	case described:
+		in.log.Debug("described", e.fields(took)...)
+	case refused:
+		in.log.Warn("refused", append(e.fields(took),
+			zap.Int("status", e.refusal.status), zap.String("reason", e.refusal.reason), zap.String("error", shown(e.err.Error())))...)
 	}
-	in.counters.acked(e.from, took)
-	in.o.Log.Info("received", append(e.fields(took), e.stored()...)...)
 }
 
-// fields tell what arrived. A refused message that had a RequestId is told with all that the platform's support needs to send it
-// again.
+// fields tell what arrived: in a refusal, all that the platform's support needs to send it again. What comes from the sender is
+// shortened, and is none of what the message is about: no identifier, text or name but the request's.
 func (e *event) fields(took time.Duration) []zapcore.Field {
-	fields := []zapcore.Field{
-		zap.String("service", string(e.service)), zap.Stringer("source", e.source), zap.Int("bytes", e.bytes), zap.Duration("took", took),
-	}
-	if e.message == nil {
+	fields := []zapcore.Field{zap.String("source", e.sourceText()), zap.Duration("took", took)}
+	if e.outcome == described {
 		return fields
 	}
-	cb := &e.message.Callback
-	fields = append(fields, zap.String("kind", string(cb.Kind)), zap.String("request_id", cb.RequestID))
-	if cb.CallbackCount > 0 {
-		fields = append(fields, zap.Int("callback_count", cb.CallbackCount), zap.Int("max_callback_threshold", cb.MaxCallbackThreshold))
+	fields = append(fields, zap.Int("bytes", e.bytes), zap.String("content_type", shown(e.contentType)))
+	if e.message != nil {
+		fields = append(fields, zap.Stringer("soap", e.version), zap.String("kind", string(e.message.Callback.Kind)))
+	}
+	if e.letter.requestID != "" {
+		fields = append(fields, zap.String("request_id", shown(e.letter.requestID)))
+	}
+	if e.letter.count > 0 {
+		fields = append(fields, zap.Int("callback_count", e.letter.count))
+	}
+	if e.letter.most > 0 {
+		fields = append(fields, zap.Int("max_callback_threshold", e.letter.most))
+	}
+	if e.account != "" {
+		fields = append(fields, zap.String("account", e.account), zap.String("credential", e.credential))
+	}
+	if n := len(e.violations); n > 0 {
+		fields = append(fields, zap.Int("violations", n), zap.String("first_violation", shown(e.violations[0].String())))
 	}
 	return fields
 }
 
 // stored tells what became of a message that was acknowledged.
 func (e *event) stored() []zapcore.Field {
-	fields := []zapcore.Field{
-		zap.String("account", e.account), zap.String("credential", e.credential), zap.Int64("seq", e.receipt.Seq),
-	}
-	for _, f := range []struct {
-		name string
-		set  bool
-	}{
-		{"duplicate", e.receipt.Duplicate}, {"repeat", e.receipt.RepeatOf != 0}, {"quarantined", e.held}, {"misrouted", e.misrouted},
-	} {
-		if f.set {
-			fields = append(fields, zap.Bool(f.name, true))
-		}
-	}
-	if n := len(e.violations); n > 0 {
-		fields = append(fields, zap.Int("violations", n), zap.Stringer("first_violation", e.violations[0]))
+	fields := []zapcore.Field{zap.Int64("seq", e.receipt.Seq), zap.String("entry", e.receipt.ID)}
+	if flags := e.flags(); len(flags) > 0 {
+		fields = append(fields, zap.Strings("flags", flags))
 	}
 	if n := e.message.ExtensionCount; n > 0 {
-		fields = append(fields, zap.Int("extensions", n), zap.Strings("extension_paths", e.message.Extensions))
+		const most = 4
+		paths := make([]string, 0, most)
+		for _, path := range e.message.Extensions[:min(len(e.message.Extensions), most)] {
+			paths = append(paths, shown(path))
+		}
+		fields = append(fields, zap.Int("extensions", n), zap.Strings("extension_paths", paths))
 	}
 	return fields
+}
+
+// flags are those of the entry, and what only its arrival knows.
+func (e *event) flags() []string {
+	entry := e.entry
+	entry.RepeatOf = e.receipt.RepeatOf
+	flags := entry.Flags()
+	for _, f := range []struct {
+		set  bool
+		word string
+	}{{e.held, "quarantined"}, {e.receipt.Duplicate, "duplicate"}, {e.unheard, "unheard"}} {
+		if f.set {
+			flags = append(flags, f.word)
+		}
+	}
+	return flags
+}
+
+func (e *event) sourceText() string {
+	if !e.source.IsValid() {
+		return ""
+	}
+	return e.source.String()
+}
+
+// shown shortens what a sender chose to what a line of log bears.
+func shown(text string) string {
+	const longest = 200
+	if len(text) <= longest {
+		return text
+	}
+	return strings.ToValidUTF8(text[:longest], "") + "..."
 }

@@ -2,9 +2,12 @@ package receiver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
+	"runtime"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -13,7 +16,6 @@ import (
 	"callbackd/internal/inbox"
 	"callbackd/internal/soap"
 	"callbackd/internal/thingspace"
-	"callbackd/wsdl"
 
 	"github.com/google/uuid"
 	"go.uber.org/zap"
@@ -30,22 +32,26 @@ const (
 type intake struct {
 	*Receiver
 	service  Service
+	memory   *part
 	counters *serviceMetrics
+	log      *zap.Logger
+	// lost is set on the intake of what was sent to a path without a service. It is counted for the first service of the
+	// listener, which is most often the only one.
+	lost bool
 }
 
 func (in *intake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.Method == http.MethodGet && wantsWSDL(r) {
-		in.serveWSDL(w, r)
-		return
-	}
-	e := &event{from: time.Now(), service: in.service.Info.Service, request: r}
+	e := &event{from: time.Now(), err: errPanic}
 	defer in.finish(e)
 	defer in.guard(w, e)
-	if err := in.take(w, r, e); err != nil {
-		in.refuse(w, e, err)
-		return
+	if len(r.TransferEncoding) > 0 {
+		// It may have borne a Content-Length as well, which net/http drops without a word: then where it ends is a matter of opinion,
+		// and nothing more may be read from the connection (RFC 9112, section 6.1).
+		w.Header().Set("Connection", "close")
 	}
-	in.ack(w, e)
+	if err := in.serve(w, r, e); err != nil {
+		in.refuse(w, e, err)
+	}
 }
 
 // guard answers a panic: the message was not stored, so the platform has to try again.
@@ -54,73 +60,139 @@ func (in *intake) guard(w http.ResponseWriter, e *event) {
 	if p == nil {
 		return
 	}
-	in.o.Log.Error("panic while receiving", zap.String("service", string(e.service)), zap.ByteString("stack", debug.Stack()))
-	in.refuse(w, e, fmt.Errorf("%w: panic", errPanic))
+	in.logPanic("panic while receiving", p)
+	if e.outcome != acked {
+		in.refuse(w, e, errPanic)
+	}
+}
+
+// logPanic logs a panic without its value, unless that is the runtime's own: any other may quote the message.
+func (in *intake) logPanic(what string, p any) {
+	cause := fmt.Sprintf("%T", p)
+	var fault runtime.Error
+	if err, ok := p.(error); ok && errors.As(err, &fault) {
+		cause = fault.Error()
+	}
+	in.log.Error(what, zap.String("cause", cause), zap.ByteString("stack", debug.Stack()))
 }
 
 func (in *intake) refuse(w http.ResponseWriter, e *event, err error) {
-	e.err, e.refusal = err, classify(err)
-	if in.draining.Load() {
-		w.Header().Set("Connection", "close")
-	}
+	e.outcome, e.err, e.refusal = refused, err, classify(err)
 	refuse(w, e.refusal, err, e.version)
 }
 
-// take is the way of one message into the inbox. Nothing after Append can fail.
-func (in *intake) take(w http.ResponseWriter, r *http.Request, e *event) error {
-	origin, err := in.o.Network.Load().Admit(e.service, r.RemoteAddr, r.Header["X-Forwarded-For"])
+func (in *intake) serve(w http.ResponseWriter, r *http.Request, e *event) error {
+	origin, err := in.o.Network.Load().Admit(in.service.Info.Service, r.RemoteAddr, r.Header["X-Forwarded-For"])
 	e.source = origin.Addr
-	if err != nil {
-		return err
-	}
-	if r.Method != http.MethodPost {
-		return errMethod
-	}
 	e.contentType = r.Header.Get("Content-Type")
-	charset, familiar, err := mediaType(e.contentType)
-	if err != nil {
+	charset, familiar, mediaErr := mediaType(e.contentType)
+	if strings.HasPrefix(e.contentType, "application/soap+xml") {
+		e.version = soap.V12 // until the envelope says better
+	}
+	switch {
+	case err != nil:
+		return err
+	case !slices.Contains([]string{http.MethodGet, http.MethodHead, http.MethodPost}, r.Method):
+		return errMethod
+	case in.lost:
+		return errPath
+	case asksForWSDL(r):
+		return in.describe(w, r, e)
+	case r.Method != http.MethodPost:
+		return errMethod
+	case mediaErr != nil:
+		return mediaErr
+	}
+	e.unfamiliar = !familiar
+	if err := in.take(w, r, e, charset); err != nil {
 		return err
 	}
-	if !familiar {
-		in.counters.unfamiliarMedia.Inc()
-	}
-	memory := share{budget: in.budget}
-	defer memory.release()
-	body, err := readBody(w, r, in.o.Limits.Message.Bytes, &memory)
-	e.bytes = len(body)
-	if err != nil {
-		return err
-	}
-	m, err := thingspace.Read(body, thingspace.ReadOptions{Charset: charset, Limits: in.o.Limits.Message})
-	if err != nil {
-		return err
-	}
-	e.message, e.version = m, m.SOAP
-	return in.judge(r, e, m)
+	in.ack(w, r, e)
+	return nil
 }
 
-// judge decides on a well-formed message: who sent it, whether it is what the schema says, and where it goes.
+// take is the way of one message into the inbox. Nothing after Append can fail.
+func (in *intake) take(w http.ResponseWriter, r *http.Request, e *event, charset string) error {
+	patience := in.o.AckBudget / 4
+	memory := share{part: in.memory, patience: patience, waits: in.counters.memoryWaits}
+	defer memory.release()
+	options := thingspace.ReadOptions{Charset: charset, Limits: in.o.Limits.Message}
+	body, err := readBody(w, r, in.o.Limits.Message.Bytes, &memory)
+	e.bytes = len(body)
+	deadline := time.Now().Add(in.o.AckBudget - patience + memory.patience)
+	if err == nil {
+		// The body, and the copy without passwords that is on its way to the disk.
+		err = memory.resize(2 * int64(cap(body)))
+	}
+	if err != nil {
+		in.salvage(e, body, options)
+		return err
+	}
+	m, err := thingspace.Read(body, options)
+	if err != nil {
+		if in.salvage(e, body, options); errors.Is(err, soap.ErrMalformed) && isJSON(body) {
+			return errMediaType
+		}
+		return err
+	}
+	e.message, e.version, e.letter = m, m.SOAP, letterOf(m)
+	if err := in.judge(r, e, m); err != nil {
+		return err
+	}
+	return in.store(r, e, m, deadline)
+}
+
+// salvage keeps what can be known of a message that could not be read.
+func (in *intake) salvage(e *event, body []byte, o thingspace.ReadOptions) {
+	version, l := salvage(body, o)
+	e.letter = l
+	if version != soap.Bare {
+		e.version = version
+	}
+}
+
+// judge decides on a well-formed message: who sent it, and whether it is what the schema says.
 func (in *intake) judge(r *http.Request, e *event, m *thingspace.Message) error {
-	match, err := in.o.Credentials.Load().Check(e.service, m.Username, m.Password)
+	match, err := in.o.Credentials.Load().Check(in.service.Info.Service, m.Username, m.Password)
 	if err != nil {
 		return err
 	}
 	e.account, e.credential = match.Label, match.ID
-	violations, err := in.o.Validator.Validate(r.Context(), m)
-	if err != nil {
-		return fmt.Errorf("validate: %w", err)
+	e.violations = in.validate(r.Context(), m)
+	if len(e.violations) > 0 && in.service.Validation == Enforce {
+		return fmt.Errorf("%w: %s", errSchema, e.violations[0])
 	}
-	e.violations = violations
-	in.counters.judged(m, violations)
-	if len(violations) > 0 && in.service.Validation == Enforce {
-		return fmt.Errorf("%w: %s", errSchema, violations[0])
-	}
-	e.held = len(violations) > 0 && in.service.Validation == Quarantine
+	e.held = len(e.violations) > 0 && in.service.Validation == Quarantine
 	e.misrouted = !in.service.Info.Carries(m.Callback.Kind)
+	return nil
+}
 
-	ctx, cancel := context.WithDeadline(context.WithoutCancel(r.Context()), e.from.Add(in.o.AckBudget))
+// validate does not fail: a message that the validator cannot judge breaks the schema as far as anybody can tell, and to refuse it
+// would lose it. It is judged even when its sender has gone, for it has arrived.
+func (in *intake) validate(ctx context.Context, m *thingspace.Message) (violations []thingspace.Violation) {
+	unjudged := []thingspace.Violation{{Path: m.Root, Rule: "unjudged", Msg: "the validator failed on this message"}}
+	defer func() {
+		if p := recover(); p != nil {
+			in.logPanic("panic while validating", p)
+			violations = unjudged
+			in.counters.unjudged.Inc()
+		}
+	}()
+	violations, err := in.o.Validator.Validate(context.WithoutCancel(ctx), m)
+	if err != nil {
+		in.counters.unjudged.Inc()
+		return unjudged
+	}
+	return violations
+}
+
+// store appends the message to the inbox. Only the deadline decides on its admission: a sender that has gone changes nothing.
+func (in *intake) store(r *http.Request, e *event, m *thingspace.Message, deadline time.Time) (err error) {
+	arrival := in.arrival(r, e, m)
+	e.entry = arrival.Entry
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(r.Context()), deadline)
 	defer cancel()
-	e.receipt, err = in.o.Store.Append(ctx, in.arrival(r, e, m))
+	e.receipt, err = in.o.Store.Append(ctx, arrival)
 	return err
 }
 
@@ -128,9 +200,10 @@ func (in *intake) judge(r *http.Request, e *event, m *thingspace.Message) error 
 func (in *intake) arrival(r *http.Request, e *event, m *thingspace.Message) inbox.Arrival {
 	test := testMode(r)
 	cb := &m.Callback
-	key := m.Key(e.service, e.account, test != NotTest)
+	service := in.service.Info.Service
+	key := m.Key(service, e.account, test != NotTest)
 	facts := inbox.Facts{
-		Source: e.source.String(), Credential: e.credential,
+		Source: e.sourceText(), Credential: e.credential,
 		Root: m.Root, SOAP: m.SOAP.String(), Encoding: m.Encoding, ContentType: bounded(e.contentType),
 		Attempt: cb.CallbackCount, MaxAttempts: cb.MaxCallbackThreshold,
 		Extensions: m.Extensions, ExtensionCount: m.ExtensionCount,
@@ -144,7 +217,7 @@ func (in *intake) arrival(r *http.Request, e *event, m *thingspace.Message) inbo
 	}
 	a := inbox.Arrival{
 		Entry: inbox.Entry{
-			ID: newID(), ReceivedAt: e.from, Service: string(e.service), Kind: string(cb.Kind), Account: e.account,
+			ID: newID(), ReceivedAt: e.from, Service: string(service), Kind: string(cb.Kind), Account: e.account,
 			RequestID: cb.RequestID, Facts: facts, Body: m.Stored(),
 		},
 		Key:    inbox.NewKey(cb.RequestID, key.Hash),
@@ -152,7 +225,7 @@ func (in *intake) arrival(r *http.Request, e *event, m *thingspace.Message) inbo
 		Held:   e.held,
 	}
 	if !e.held {
-		a.Handlers = in.o.Route(e.service, cb.Kind, test)
+		a.Handlers = in.o.Route(service, cb.Kind, test)
 	}
 	return a
 }
@@ -176,14 +249,15 @@ func newID() string {
 	return id.String()
 }
 
+// testMode reads the mark of a test. One that is not known is that of a newer sender, whose tests are not to reach real handlers.
 func testMode(r *http.Request) TestMode {
 	switch r.Header.Get(TestHeader) {
-	case TestStored:
-		return Test
+	case "":
+		return NotTest
 	case TestDelivered:
 		return TestDeliver
 	}
-	return NotTest
+	return Test
 }
 
 // bounded keeps a header short enough to be stored with every entry.
@@ -197,67 +271,18 @@ var acks = map[soap.Version][]byte{
 	soap.Bare: soap.Ack(soap.V11), soap.V11: soap.Ack(soap.V11), soap.V12: soap.Ack(soap.V12),
 }
 
-func (in *intake) ack(w http.ResponseWriter, e *event) {
+// ack tells the sender. If it does not get to hear it, its next attempt is a duplicate.
+func (in *intake) ack(w http.ResponseWriter, r *http.Request, e *event) {
+	e.outcome = acked
 	h := w.Header()
-	if in.draining.Load() {
-		h.Set("Connection", "close")
-	}
-	if in.o.Ack == AckEmpty {
-		h.Set("Content-Length", "0")
-		w.WriteHeader(http.StatusOK)
-		return
-	}
 	body := acks[e.version]
-	h.Set("Content-Type", e.version.ContentType())
+	if in.o.Ack == AckEmpty {
+		body = nil
+	} else {
+		h.Set("Content-Type", e.version.ContentType())
+	}
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(http.StatusOK)
-	_, _ = w.Write(body) // the sender may be gone; its next attempt is a duplicate
-}
-
-func wantsWSDL(r *http.Request) bool {
-	query := strings.ToLower(r.URL.RawQuery)
-	return query == "wsdl" || strings.HasPrefix(query, "wsdl=") || query == "singlewsdl"
-}
-
-// serveWSDL describes the service at its own address.
-func (in *intake) serveWSDL(w http.ResponseWriter, r *http.Request) {
-	if _, err := in.o.Network.Load().Admit(in.service.Info.Service, r.RemoteAddr, r.Header["X-Forwarded-For"]); err != nil {
-		refuse(w, classify(err), err, soap.V11)
-		return
-	}
-	address := in.service.PublicURL
-	if address == "" {
-		scheme := "http"
-		if r.TLS != nil {
-			scheme = "https"
-		}
-		address = scheme + "://" + r.Host + r.URL.Path
-	}
-	body, err := wsdl.Listener(address)
-	if err != nil {
-		refuse(w, internal, err, soap.V11)
-		return
-	}
-	w.Header().Set("Content-Type", "text/xml; charset=utf-8")
-	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-	_, _ = w.Write(body)
-}
-
-// wrongPath answers what was sent to a path without a service. It is counted for the first service of the listener, which is
-// most often the only one.
-type wrongPath struct {
-	*Receiver
-	services []Service
-}
-
-func (p *wrongPath) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	in := &intake{Receiver: p.Receiver, service: p.services[0], counters: p.o.Metrics.service(p.services[0].Info.Service)}
-	e := &event{from: time.Now(), service: in.service.Info.Service, request: r}
-	defer in.finish(e)
-	origin, err := in.o.Network.Load().Admit(e.service, r.RemoteAddr, r.Header["X-Forwarded-For"])
-	e.source = origin.Addr
-	if err == nil {
-		err = errPath
-	}
-	in.refuse(w, e, err)
+	_, _ = w.Write(body) // what comes of it shows after the request has been counted
+	e.unheard = r.Context().Err() != nil
 }

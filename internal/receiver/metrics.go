@@ -1,28 +1,23 @@
 package receiver
 
 import (
-	"context"
-	"net"
-	"net/http"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"callbackd/internal/callback"
-	"callbackd/internal/thingspace"
+	"callbackd/internal/soap"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Metrics of the receiver.
+// Metrics of the receiver. The values of every label come from the catalogue and from this package, never from a sender.
 type Metrics struct {
-	received, acks, refusals, lastTries *prometheus.CounterVec
-	violations, extensions, unfamiliar  *prometheus.CounterVec
-	ackSeconds                          *prometheus.HistogramVec
-	last                                *prometheus.GaugeVec
-	open                                *prometheus.GaugeVec
-	noRequest                           *prometheus.CounterVec
-	inFlightBytes                       prometheus.Gauge
+	requests, acks, unheard, refusals, lastTries, wsdl *prometheus.CounterVec
+	violations, unjudged, quarantined, extensions      *prometheus.CounterVec
+	misrouted, bare, tests, unfamiliar                 *prometheus.CounterVec
+	memoryWaits, noRequest, handshakes, acceptErrors   *prometheus.CounterVec
+	ackSeconds                                         *prometheus.HistogramVec
+	lastAck, connections, connectionLimit              *prometheus.GaugeVec
+	inFlightBytes, inFlightLimit                       prometheus.Gauge
 }
 
 // NewMetrics registers the metrics with reg and makes every label set, so that zero shows.
@@ -32,33 +27,52 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		reg.MustRegister(c)
 		return c
 	}
-	gauge := func(name, help string, labels ...string) *prometheus.GaugeVec {
-		g := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "callbackd", Name: name, Help: help}, append([]string{"service"}, labels...))
+	gaugeVec := func(name, help string) *prometheus.GaugeVec {
+		g := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "callbackd", Name: name, Help: help}, []string{"service"})
+		reg.MustRegister(g)
+		return g
+	}
+	gauge := func(name, help string) prometheus.Gauge {
+		g := prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "callbackd", Name: name, Help: help})
 		reg.MustRegister(g)
 		return g
 	}
 	m := &Metrics{
-		received:   counter("requests_total", "Requests to a listener, WSDL requests aside. Each is either acknowledged or refused."),
-		acks:       counter("acks_total", "Callbacks acknowledged, duplicates included."),
-		refusals:   counter("refusals_total", "Requests refused, each under exactly one reason.", "reason"),
-		lastTries:  counter("refused_last_tries_total", "Refusals of the last attempt that the platform makes by itself: ask its support to resend them."),
-		violations: counter("violations_total", "Acceptable callbacks that break the schema."),
-		extensions: counter("extensions_total", "Callbacks with elements that the schema does not know."),
-		unfamiliar: counter("unfamiliar_media_types_total", "Requests taken although their Content-Type is missing or not XML."),
-		last:       gauge("last_ack_timestamp_seconds", "When the last callback was acknowledged; 0 before the first."),
-		open:       gauge("connections", "Open connections of the listener, under the first of its services."),
-		noRequest:  counter("connections_without_request_total", "Connections closed before a request arrived whole: probes, slow senders, failed TLS handshakes."),
+		requests:  counter("requests_total", "Requests to a listener. Each is acknowledged, refused, or answered with the WSDL."),
+		acks:      counter("acks_total", "Callbacks acknowledged, duplicates included."),
+		unheard:   counter("unheard_acks_total", "Callbacks stored whose sender had gone before it was told: its next attempt is a duplicate. Counted in acks_total as well."),
+		refusals:  counter("refusals_total", "Requests refused, each under exactly one reason.", "reason"),
+		lastTries: counter("refused_last_tries_total", "Refusals of the last attempt that the platform makes by itself: ask its support to resend them. Their log lines name them."),
+		wsdl:      counter("wsdl_requests_total", "Requests answered with the WSDL."),
+
+		violations:  counter("violations_total", "Callbacks acknowledged although they break the schema."),
+		unjudged:    counter("unjudged_total", "Authentic callbacks on which the validator failed. They count as breaking the schema."),
+		quarantined: counter("quarantined_total", "Callbacks acknowledged and held back from the handlers until released."),
+		extensions:  counter("extensions_total", "Callbacks acknowledged with elements that the schema does not know."),
+		misrouted:   counter("misrouted_total", "Callbacks acknowledged that carry the payload of another service than the listener's."),
+		bare:        counter("bare_total", "Callbacks acknowledged that came without a SOAP envelope."),
+		tests:       counter("tests_total", "Callbacks acknowledged that an operator sent as a test."),
+		unfamiliar:  counter("unfamiliar_media_types_total", "Requests read although their Content-Type is missing or not XML."),
+
+		memoryWaits:     counter("in_flight_waits_total", "Requests that waited for memory, since too many bytes were in flight."),
+		noRequest:       counter("connections_without_request_total", "Connections closed before a request's head arrived whole and valid: probes, slow senders, failed TLS handshakes, requests that are not HTTP."),
+		handshakes:      counter("tls_handshake_failures_total", "TLS handshakes that failed, and plain HTTP to a port of TLS. Under the first service of the listener."),
+		acceptErrors:    counter("accept_errors_total", "Failures to accept a connection, such as having no file descriptor left. Under the first service of the listener."),
+		lastAck:         gaugeVec("last_ack_timestamp_seconds", "When the last callback was acknowledged; 0 before the first."),
+		connections:     gaugeVec("connections", "Open connections of the listener, under the first of its services."),
+		connectionLimit: gaugeVec("connections_limit", "The most connections that the listener has open at once; further ones wait in the system's backlog."),
+		inFlightBytes:   gauge("in_flight_bytes", "Memory set aside for the requests being dealt with."),
+		inFlightLimit:   gauge("in_flight_limit_bytes", "The most memory that is set aside for requests. Beyond it they wait, and are then refused."),
 		ackSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: "callbackd", Name: "ack_seconds",
 			Help:                        "Time from a request's arrival to its acknowledgement. The platform gives up after about 4 s.",
 			Buckets:                     []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2, 3, 4, 10},
 			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100}, []string{"service"}),
-		inFlightBytes: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "callbackd", Name: "in_flight_bytes", Help: "Bytes of the requests being dealt with."}),
 	}
-	reg.MustRegister(m.ackSeconds, m.inFlightBytes)
+	reg.MustRegister(m.ackSeconds)
 	for _, info := range callback.Catalogue() {
 		s := m.service(info.Service)
 		for _, r := range append([]refusal{internal}, refusals...) {
-			s.refusals.WithLabelValues(s.name, r.reason)
+			s.refusals.WithLabelValues(r.reason)
 		}
 	}
 	return m
@@ -66,87 +80,59 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 
 // serviceMetrics are those of one service.
 type serviceMetrics struct {
-	name                                                               string
-	requests, acks, lastTries, violations, extensions, unfamiliarMedia prometheus.Counter
-	seconds                                                            prometheus.Observer
-	last                                                               prometheus.Gauge
-	refusals                                                           *prometheus.CounterVec
+	requests, acks, unheard, lastTries, wsdl, unfamiliar, memoryWaits     prometheus.Counter
+	violations, unjudged, quarantined, extensions, misrouted, bare, tests prometheus.Counter
+
+	seconds  prometheus.Observer
+	lastAck  prometheus.Gauge
+	refusals *prometheus.CounterVec // by reason
 }
 
 func (m *Metrics) service(service callback.Service) *serviceMetrics {
 	name := string(service)
-	return &serviceMetrics{
-		name: name, requests: m.received.WithLabelValues(name), acks: m.acks.WithLabelValues(name), lastTries: m.lastTries.WithLabelValues(name),
-		violations: m.violations.WithLabelValues(name), extensions: m.extensions.WithLabelValues(name),
-		unfamiliarMedia: m.unfamiliar.WithLabelValues(name), seconds: m.ackSeconds.WithLabelValues(name),
-		last: m.last.WithLabelValues(name), refusals: m.refusals,
+	s := &serviceMetrics{
+		seconds: m.ackSeconds.WithLabelValues(name), lastAck: m.lastAck.WithLabelValues(name),
+		refusals: m.refusals.MustCurryWith(prometheus.Labels{"service": name}),
 	}
+	for _, c := range []struct {
+		counter *prometheus.Counter
+		of      *prometheus.CounterVec
+	}{
+		{&s.requests, m.requests}, {&s.acks, m.acks}, {&s.unheard, m.unheard}, {&s.lastTries, m.lastTries}, {&s.wsdl, m.wsdl},
+		{&s.unfamiliar, m.unfamiliar}, {&s.memoryWaits, m.memoryWaits}, {&s.violations, m.violations}, {&s.unjudged, m.unjudged},
+		{&s.quarantined, m.quarantined}, {&s.extensions, m.extensions}, {&s.misrouted, m.misrouted}, {&s.bare, m.bare}, {&s.tests, m.tests},
+	} {
+		*c.counter = c.of.WithLabelValues(name)
+	}
+	return s
 }
 
-func (s *serviceMetrics) acked(at time.Time, took time.Duration) {
+// count counts a request that has ended.
+func (s *serviceMetrics) count(e *event, took time.Duration) {
 	s.requests.Inc()
-	s.acks.Inc()
-	s.seconds.Observe(took.Seconds())
-	s.last.Set(float64(at.UnixMilli()) / 1000)
-}
-
-func (s *serviceMetrics) refused(reason string, lastTry bool) {
-	s.requests.Inc()
-	s.refusals.WithLabelValues(s.name, reason).Inc()
-	if lastTry {
-		s.lastTries.Inc()
+	countIf(s.unfamiliar, e.unfamiliar)
+	switch e.outcome {
+	case described:
+		s.wsdl.Inc()
+	case refused:
+		s.refusals.WithLabelValues(e.refusal.reason).Inc()
+		countIf(s.lastTries, e.letter.last())
+	case acked:
+		s.acks.Inc()
+		s.seconds.Observe(took.Seconds())
+		s.lastAck.SetToCurrentTime()
+		countIf(s.unheard, e.unheard)
+		countIf(s.violations, len(e.violations) > 0)
+		countIf(s.quarantined, e.held)
+		countIf(s.extensions, e.message.ExtensionCount > 0)
+		countIf(s.misrouted, e.misrouted)
+		countIf(s.bare, e.message.SOAP == soap.Bare)
+		countIf(s.tests, e.entry.Facts.Test)
 	}
 }
 
-func (s *serviceMetrics) judged(m *thingspace.Message, violations []thingspace.Violation) {
-	if len(violations) > 0 {
-		s.violations.Inc()
+func countIf(c prometheus.Counter, yes bool) {
+	if yes {
+		c.Inc()
 	}
-	if m.ExtensionCount > 0 {
-		s.extensions.Inc()
-	}
-}
-
-// connectionMetrics count the connections of one listener.
-type connectionMetrics struct {
-	open      prometheus.Gauge
-	noRequest prometheus.Counter
-	conns     sync.Map // of net.Conn to *atomic.Bool: whether a request has arrived whole
-}
-
-func (m *Metrics) connections(service string) *connectionMetrics {
-	return &connectionMetrics{open: m.open.WithLabelValues(service), noRequest: m.noRequest.WithLabelValues(service)}
-}
-
-type servedKey struct{}
-
-// begin is the server's ConnContext.
-func (c *connectionMetrics) begin(ctx context.Context, conn net.Conn) context.Context {
-	served := new(atomic.Bool)
-	c.open.Inc()
-	c.conns.Store(conn, served)
-	return context.WithValue(ctx, servedKey{}, served)
-}
-
-// track is the server's ConnState.
-func (c *connectionMetrics) track(conn net.Conn, state http.ConnState) {
-	if state != http.StateClosed {
-		return
-	}
-	if served, ok := c.conns.LoadAndDelete(conn); ok {
-		c.open.Dec()
-		if !served.(*atomic.Bool).Load() {
-			c.noRequest.Inc()
-		}
-	}
-}
-
-// serve notes that a request has arrived.
-func (c *connectionMetrics) serve(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if served, ok := r.Context().Value(servedKey{}).(*atomic.Bool); ok {
-			served.Store(true)
-		}
-		next.ServeHTTP(w, r)
-	})
 }

@@ -1,11 +1,13 @@
 // Package receiver is the HTTP edge: one server for each listening address, one intake for each service.
 //
 //	accept -> network gate -> read, bounded -> soap and thingspace -> credentials -> schema -> inbox.Append -> ack
+//	                  |                |                  |                |            |             |
+//	                  +----------------+------------------+----------------+------------+-------------+--> fault.go -> a SOAP fault
 //
 // The promise: a 2xx is sent only after Append has returned; nothing between the two can fail. Every refusal passes the table in
 // fault.go, is counted under exactly one reason, and tells the sender whose fault it is. One stalled service leaves the others'
-// latency alone: each listener has its own server, connections and limits. All that comes from outside is bounded: connections,
-// headers, bodies, time, and the bytes of all requests in flight together.
+// latency alone: each listener has its own server, connections and limits, and memory that no other can take. All that comes from
+// outside is bounded: connections, headers, bodies, time, and the memory of all requests in flight together.
 //
 // The limits: HTTP/1.1, and HTTP/2 over TLS. Nothing is streamed into the store: a message is in memory while it is dealt with.
 package receiver
@@ -27,9 +29,7 @@ import (
 	"callbackd/internal/soap"
 	"callbackd/internal/thingspace"
 
-	"github.com/go-chi/chi/v5"
 	"go.uber.org/zap"
-	"golang.org/x/net/netutil"
 )
 
 // Store is the inbox as the receiver needs it.
@@ -90,6 +90,8 @@ type Limits struct {
 	Message     soap.Limits
 	// Idle bounds how long a connection is kept between two requests; default 120 s.
 	Idle time.Duration
+	// Head bounds the head of a request, and a TLS handshake; default 5 s.
+	Head time.Duration
 	// Read bounds one request from its first byte to its last; default 15 s. The platform gives up after about 4.
 	Read time.Duration
 }
@@ -105,10 +107,12 @@ type Options struct {
 	Route       Route
 	Ack         Ack
 	Limits      Limits
-	// InFlight bounds the bytes of all requests in flight; default 256 MiB.
+	// InFlight bounds the memory of all requests in flight: of each message its bytes and a copy. Half of it is for all, the other
+	// half is parted among the listeners, for each alone. A request that finds none left waits for a quarter of AckBudget and is then
+	// refused. Default 256 MiB.
 	InFlight int64
-	// AckBudget is the time from the arrival of a request within which it has to be acknowledged; one that cannot be is refused
-	// at once, so that the platform tries again instead of waiting in vain. Default 3 s.
+	// AckBudget is the time within which a message that has arrived has to be acknowledged; one that cannot be is refused at once,
+	// so that the platform tries again instead of waiting in vain. Default 3 s.
 	AckBudget time.Duration
 	Log       *zap.Logger
 	Metrics   *Metrics
@@ -116,39 +120,37 @@ type Options struct {
 
 // Receiver serves the listeners.
 type Receiver struct {
-	o        Options
-	budget   *budget
-	servers  []*server
-	draining atomic.Bool
-}
-
-// server is one listening address.
-type server struct {
-	http     *http.Server
-	listener net.Listener
-	tls      bool
+	o       Options
+	servers []*server
+	state   atomic.Uint32 // idle, serving, draining
 }
 
 const (
-	readHeaderTimeout = 5 * time.Second
-	writeTimeout      = 15 * time.Second
-	maxHeaderBytes    = 16 << 10
+	idle uint32 = iota
+	serving
+	draining
 )
 
 // New prepares the servers. Nothing is accepted before Run.
 func New(o Options) (*Receiver, error) {
 	setDefault(&o.Limits.Connections, 1024)
 	setDefault(&o.Limits.Idle, 120*time.Second)
+	setDefault(&o.Limits.Head, 5*time.Second)
 	setDefault(&o.Limits.Read, 15*time.Second)
 	setDefault(&o.InFlight, 256<<20)
 	setDefault(&o.AckBudget, 3*time.Second)
 	setDefault(&o.Ack, AckEnvelope)
 	o.Limits.Message = o.Limits.Message.WithDefaults()
-	r := &Receiver{o: o, budget: &budget{free: o.InFlight, metric: o.Metrics.inFlightBytes}}
+	if least := 4 * int64(o.Limits.Message.Bytes); o.InFlight < least {
+		return nil, fmt.Errorf("%d bytes in flight are less than four times the largest message: at least %d", o.InFlight, least)
+	}
+	o.Metrics.inFlightLimit.Set(float64(o.InFlight))
+	r := &Receiver{o: o}
+	memory := newBudget(o.InFlight, len(o.Listeners), o.Metrics.inFlightBytes)
 	for _, l := range o.Listeners {
-		s, err := r.server(l)
+		s, err := r.server(l, &part{budget: memory})
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("listener %s: %w", l.Listener.Addr(), err)
 		}
 		r.servers = append(r.servers, s)
 	}
@@ -162,52 +164,15 @@ func setDefault[T comparable](field *T, value T) {
 	}
 }
 
-func (r *Receiver) server(l Listener) (*server, error) {
-	router := chi.NewRouter()
-	for _, service := range l.Services {
-		in := &intake{Receiver: r, service: service, counters: r.o.Metrics.service(service.Info.Service)}
-		path := service.Path
-		if path == "" {
-			path = "/"
-		}
-		if path == "/" && len(l.Services) == 1 {
-			path = "/*"
-		}
-		router.Handle(path, in)
+// Status is nil while every listener takes requests.
+func (r *Receiver) Status() error {
+	switch r.state.Load() {
+	case idle:
+		return errors.New("not receiving yet")
+	case draining:
+		return errors.New("not receiving any more")
 	}
-	router.NotFound((&wrongPath{r, l.Services}).ServeHTTP)
-	names := serviceNames(l.Services)
-	log := r.o.Log.With(zap.String("listener", l.Listener.Addr().String()), zap.Strings("services", names))
-	errorLog, err := zap.NewStdLogAt(log.Named("http"), zap.DebugLevel)
-	if err != nil {
-		return nil, fmt.Errorf("prepare log: %w", err)
-	}
-	connections := r.o.Metrics.connections(names[0])
-	h := &http.Server{
-		Handler:           connections.serve(router),
-		TLSConfig:         l.TLS,
-		ReadHeaderTimeout: readHeaderTimeout,
-		ReadTimeout:       r.o.Limits.Read,
-		WriteTimeout:      writeTimeout,
-		IdleTimeout:       r.o.Limits.Idle,
-		MaxHeaderBytes:    maxHeaderBytes,
-		ErrorLog:          errorLog,
-		ConnContext:       connections.begin,
-		ConnState:         connections.track,
-		Protocols:         new(http.Protocols),
-	}
-	h.Protocols.SetHTTP1(true)
-	h.Protocols.SetHTTP2(l.TLS != nil)
-	inner := netutil.LimitListener(l.Listener, r.o.Limits.Connections)
-	return &server{http: h, listener: r.o.Network.Load().WrapListener(inner), tls: l.TLS != nil}, nil
-}
-
-func serviceNames(services []Service) []string {
-	names := make([]string, len(services))
-	for i, s := range services {
-		names[i] = string(s.Info.Service)
-	}
-	return names
+	return nil
 }
 
 // Run serves until ctx ends, then finishes the requests under way, at most for the length of drain, and returns. A server that
@@ -215,32 +180,26 @@ func serviceNames(services []Service) []string {
 func (r *Receiver) Run(ctx context.Context, drain time.Duration) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	var serving sync.WaitGroup
+	var servers sync.WaitGroup
 	for _, s := range r.servers {
-		serving.Go(func() {
+		servers.Go(func() {
 			if err := s.serve(); !errors.Is(err, http.ErrServerClosed) {
 				stop(fmt.Errorf("serve %s: %w", s.listener.Addr(), err))
 			}
 		})
 	}
+	r.state.Store(serving)
 	<-ctx.Done()
+	r.state.Store(draining)
 	err := r.shutdown(drain)
-	serving.Wait()
+	servers.Wait()
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
 		return errors.Join(cause, err)
 	}
 	return err
 }
 
-func (s *server) serve() error {
-	if s.tls {
-		return s.http.ServeTLS(s.listener, "", "")
-	}
-	return s.http.Serve(s.listener)
-}
-
 func (r *Receiver) shutdown(drain time.Duration) error {
-	r.draining.Store(true)
 	ctx, cancel := context.WithTimeout(context.Background(), drain)
 	defer cancel()
 	errs := make([]error, len(r.servers))

@@ -1,0 +1,86 @@
+package receiver
+
+import (
+	"context"
+	"log"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+)
+
+// connections counts the connections of one listener, and what goes wrong with them before a request is there.
+type connections struct {
+	open                                prometheus.Gauge
+	noRequest, handshakes, acceptErrors prometheus.Counter
+	log                                 *zap.Logger
+	served                              sync.Map // of net.Conn to *atomic.Bool: whether a request has arrived
+}
+
+func (m *Metrics) listener(service string, limit int, log *zap.Logger) *connections {
+	m.connectionLimit.WithLabelValues(service).Set(float64(limit))
+	return &connections{
+		open: m.connections.WithLabelValues(service), noRequest: m.noRequest.WithLabelValues(service),
+		handshakes: m.handshakes.WithLabelValues(service), acceptErrors: m.acceptErrors.WithLabelValues(service), log: log,
+	}
+}
+
+type servedKey struct{}
+
+// begin is the server's ConnContext. It MUST NOT ask the connection for its addresses, which may wait for a PROXY header.
+func (c *connections) begin(ctx context.Context, conn net.Conn) context.Context {
+	served := new(atomic.Bool)
+	c.open.Inc()
+	c.served.Store(conn, served)
+	return context.WithValue(ctx, servedKey{}, served)
+}
+
+// track is the server's ConnState. What is said of begin holds for it too.
+func (c *connections) track(conn net.Conn, state http.ConnState) {
+	if state != http.StateClosed {
+		return
+	}
+	if served, ok := c.served.LoadAndDelete(conn); ok {
+		c.open.Dec()
+		if !served.(*atomic.Bool).Load() {
+			c.noRequest.Inc()
+		}
+	}
+}
+
+// serve notes that a request has arrived.
+func (c *connections) serve(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if served, ok := r.Context().Value(servedKey{}).(*atomic.Bool); ok {
+			served.Store(true)
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// errorLog is what net/http has to say. Most of it can be brought about by anyone who can connect, so it is counted, and logged for
+// those who debug; what concerns the host is logged for all.
+func (c *connections) errorLog() *log.Logger { return log.New(errorLog{c}, "", 0) }
+
+type errorLog struct{ *connections }
+
+func (l errorLog) Write(line []byte) (int, error) {
+	text := strings.TrimSpace(string(line))
+	switch {
+	case strings.HasPrefix(text, "http: TLS handshake error"):
+		l.handshakes.Inc()
+		l.log.Debug("TLS handshake failed", zap.String("error", shown(text)))
+	case strings.HasPrefix(text, "http: Accept error"):
+		l.acceptErrors.Inc()
+		l.log.Warn("cannot accept connections", zap.String("error", shown(text)))
+	case strings.Contains(text, "panic serving"):
+		l.log.Error("panic in the HTTP server", zap.String("error", text))
+	default:
+		l.log.Debug("HTTP server", zap.String("error", shown(text)))
+	}
+	return len(line), nil
+}

@@ -1,0 +1,100 @@
+package receiver
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"callbackd/internal/callback"
+
+	"github.com/go-chi/chi/v5"
+	"go.uber.org/zap"
+	"golang.org/x/net/netutil"
+)
+
+// server is one listening address.
+type server struct {
+	http     *http.Server
+	listener net.Listener
+}
+
+const (
+	// writeTime is what is left for the answer when a request took all of its time to arrive.
+	writeTime      = 15 * time.Second
+	maxHeaderBytes = 16 << 10
+)
+
+// server prepares the server of a listener, whose connections are bounded first, then asked for their PROXY header, then for TLS.
+func (r *Receiver) server(l Listener, memory *part) (*server, error) {
+	routes, err := r.routes(l, memory)
+	if err != nil {
+		return nil, err
+	}
+	first := string(l.Services[0].Info.Service)
+	log := r.o.Log.With(zap.String("listener", l.Listener.Addr().String()))
+	connections := r.o.Metrics.listener(first, r.o.Limits.Connections, log)
+	h := &http.Server{
+		Handler:           connections.serve(routes),
+		TLSConfig:         l.TLS.Clone(), // the server adds to it
+		ReadHeaderTimeout: r.o.Limits.Head,
+		ReadTimeout:       r.o.Limits.Read,
+		WriteTimeout:      r.o.Limits.Read + writeTime, // it runs from the end of the head
+		IdleTimeout:       r.o.Limits.Idle,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          connections.errorLog(),
+		ConnContext:       connections.begin,
+		ConnState:         connections.track,
+		Protocols:         new(http.Protocols),
+		// What HTTP/2 buffers for its streams is outside of the budget, so it is kept small.
+		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: 64, MaxReceiveBufferPerConnection: 64 << 10, MaxReceiveBufferPerStream: 64 << 10},
+		// OPTIONS * is refused like every other method.
+		DisableGeneralOptionsHandler: true,
+	}
+	h.Protocols.SetHTTP1(true)
+	h.Protocols.SetHTTP2(l.TLS != nil)
+	bounded := netutil.LimitListener(l.Listener, r.o.Limits.Connections)
+	return &server{http: h, listener: r.o.Network.Load().WrapListener(bounded)}, nil
+}
+
+// routes leads every request to an intake, so that each is counted. The service of a listener of its own takes every path, unless
+// it has one.
+func (r *Receiver) routes(l Listener, memory *part) (http.Handler, error) {
+	intake := func(s Service) *intake {
+		name := s.Info.Service
+		return &intake{Receiver: r, service: s, memory: memory, counters: r.o.Metrics.service(name),
+			log: r.o.Log.With(zap.String("service", string(name)))}
+	}
+	router := chi.NewRouter()
+	taken := map[string]callback.Service{}
+	for _, s := range l.Services {
+		path, name := s.Path, s.Info.Service
+		if path == "" {
+			path = "/"
+		}
+		if other, ok := taken[path]; ok {
+			return nil, fmt.Errorf("path %s: %s and %s cannot share it", path, other, name)
+		}
+		if path[0] != '/' || strings.ContainsAny(path, "{}*") {
+			return nil, fmt.Errorf("path %q of %s: begin it with / and leave out { } *", path, name)
+		}
+		taken[path] = name
+		if path == "/" && len(l.Services) == 1 {
+			path = "/*"
+		}
+		router.Handle(path, intake(s))
+	}
+	lost := intake(l.Services[0])
+	lost.lost = true
+	router.NotFound(lost.ServeHTTP)
+	router.MethodNotAllowed(lost.ServeHTTP) // a method that the router has never heard of
+	return router, nil
+}
+
+func (s *server) serve() error {
+	if s.http.TLSConfig != nil {
+		return s.http.ServeTLS(s.listener, "", "")
+	}
+	return s.http.Serve(s.listener)
+}
