@@ -8,9 +8,14 @@ package config
 
 import (
 	"errors"
+	"fmt"
+	"io"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
 	"callbackd/internal/auth"
@@ -38,6 +43,9 @@ type Config struct {
 	Inbox    Inbox               `yaml:"inbox"`
 	Log      Log                 `yaml:"log"`
 	Shutdown Shutdown            `yaml:"shutdown"`
+
+	file   string
+	places map[string]place
 }
 
 // Admin is the listener for operators.
@@ -63,7 +71,8 @@ type Service struct {
 	Path       string              `yaml:"path"`
 	Validation receiver.Validation `yaml:"validation"`
 	TLS        *TLS                `yaml:"tls,omitempty"`
-	// PublicURL is the URL that is registered with the platform, if something in front maps it to Listen.
+	// PublicURL is the URL that is registered with the platform, if something in front maps it to Listen. The rule on ports is then
+	// about the URL's.
 	PublicURL string `yaml:"public_url,omitempty"`
 }
 
@@ -172,73 +181,122 @@ func Path(asked string) string {
 	return SystemFile
 }
 
+// mostText bounds the size of the file.
+const mostText = 1 << 20
+
 // Load reads the file. The problems hold warnings too; err is set if one of them is worse than that, and is then a [*Invalid]
 // unless the file could not be read.
 func Load(path string, types []handler.Type) (*Config, Problems, error) {
-	text, err := os.ReadFile(path)
+	text, err := readBounded(path, mostText)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil, fmt.Errorf("%w: name the configuration with --config or $CALLBACKD_CONFIG; `callbackd demo` runs without one", err)
+	}
 	if err != nil {
-		if errors.Is(err, os.ErrNotExist) {
-			err = errors.Join(err, errors.New("name the configuration with --config or $CALLBACKD_CONFIG; `callbackd demo` runs without one"))
-		}
-		return nil, nil, err
+		return nil, nil, fmt.Errorf("read configuration: %w", err)
 	}
 	abs, err := filepath.Abs(path)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, fmt.Errorf("read configuration: %w", err)
 	}
-	c, problems := Parse(path, filepath.Dir(abs), text, types)
+	c, problems := parse(path, filepath.Dir(abs), text, types, othersRead(path))
 	if problems.Worst() >= Fatal {
 		return nil, problems, &Invalid{problems}
 	}
 	return c, problems, nil
 }
 
+func readBounded(path string, most int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err == nil && int64(len(text)) > most {
+		err = fmt.Errorf("%s is larger than %s: is it the right file?", path, Bytes(most))
+	}
+	return text, err
+}
+
+// othersRead reports whether everybody on this machine can read the file.
+func othersRead(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o004 != 0
+}
+
 // Parse reads the text of a configuration whose relative paths are relative to dir.
 func Parse(name, dir string, text []byte, types []handler.Type) (*Config, Problems) {
+	return parse(name, dir, text, types, false)
+}
+
+func parse(name, dir string, text []byte, types []handler.Type, public bool) (*Config, Problems) {
 	c := Default()
 	d := &decoder{file: name, types: types}
-	d.document(text, c)
-	if d.problems.Worst() < Fatal {
+	if d.document(text, c) {
 		c.complete(d, dir)
-	}
-	if d.problems.Worst() < Fatal {
 		c.validate(d)
+		for i := range c.Credentials {
+			if public && c.Credentials[i].PasswordFile == "" && !c.Credentials[i].Password.IsZero() {
+				d.at(fmt.Sprintf("credentials[%d].password", i), Warning, "everybody on this machine can read this file: chmod 600, or use password_file")
+			}
+		}
 	}
 	d.problems.sort()
+	c.file, c.places = d.file, d.places
 	return c, d.problems
+}
+
+// Place is where the configuration speaks of a path such as "services.DeviceUsage.listen", as FILE:LINE.
+func (c *Config) Place(path string) string {
+	d := decoder{places: c.places}
+	return fmt.Sprintf("%s:%d", c.file, d.placeOfPath(path).line)
 }
 
 // complete sets the defaults that depend on other keys, makes paths absolute and reads the secrets.
 func (c *Config) complete(d *decoder, dir string) {
-	absolute := func(path *string) {
+	absolute := func(at string, path *string) {
+		if strings.HasPrefix(*path, "~") {
+			d.at(at, Fatal, "%q: ~ is the shell's, and nothing else knows whose home it is: write the path out", clip(*path))
+			d.spoil(at)
+		}
 		if *path != "" && !filepath.IsAbs(*path) {
 			*path = filepath.Join(dir, *path)
 		}
 	}
-	absolute(&c.DataDir)
+	absolute("data_dir", &c.DataDir)
 	for name, s := range c.Services {
-		if s == nil {
-			s = &Service{}
-			c.Services[name] = s
-		}
-		info, ok := callback.Lookup(name)
-		if ok && s.Listen == "" {
-			s.Listen = netip.AddrPortFrom(netip.IPv4Unspecified(), uint16(info.Port)).String()
-		}
-		if s.Path == "" {
-			s.Path = "/"
-		}
-		if s.Validation == "" {
-			s.Validation = receiver.Quarantine
-		}
+		s.complete(name)
 		if s.TLS != nil {
-			absolute(&s.TLS.CertFile)
-			absolute(&s.TLS.KeyFile)
+			absolute("services."+name+".tls.cert_file", &s.TLS.CertFile)
+			absolute("services."+name+".tls.key_file", &s.TLS.KeyFile)
 		}
 	}
 	for i := range c.Credentials {
-		absolute(&c.Credentials[i].PasswordFile)
-		c.Credentials[i].readPassword(d, i)
+		path := fmt.Sprintf("credentials[%d].password_file", i)
+		absolute(path, &c.Credentials[i].PasswordFile)
+		c.Credentials[i].readPassword(d, path)
+	}
+	if n := &c.Network; n.Mode == "" && n.Proxy == auth.Direct && c.AllOnLoopback() {
+		n.Mode, n.Allow = auth.Enforce, append(n.Allow, "loopback")
+	}
+	if c.Network.ProxyTimeout == 0 {
+		c.Network.ProxyTimeout = auth.DefaultProxyTimeout
+	}
+}
+
+func (s *Service) complete(name string) {
+	if s.Listen == "" {
+		info, _ := callback.Lookup(name) // an unknown one is reported later
+		s.Listen = netip.AddrPortFrom(netip.IPv4Unspecified(), uint16(info.Port)).String()
+	}
+	if host, port, err := splitAddress(s.Listen); err == nil {
+		s.Listen = net.JoinHostPort(host, strconv.Itoa(port)) // one spelling, for services that share it
+	}
+	if s.Path == "" {
+		s.Path = "/"
+	}
+	if s.Validation == "" {
+		s.Validation = receiver.Quarantine
 	}
 }
 

@@ -1,15 +1,18 @@
 package config
 
 import (
+	"bytes"
 	"encoding"
 	"errors"
 	"fmt"
+	"io"
 	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"callbackd/internal/handler"
 
@@ -22,50 +25,137 @@ type decoder struct {
 	file     string
 	types    []handler.Type
 	problems Problems
-	places   map[string]*yaml.Node // of each path that was read
+	places   map[string]place // of each path that was read
+	spoiled  []string         // paths with a problem: what later checks say of them is noise
+	values   int              // read so far
 }
 
-func (d *decoder) document(text []byte, c *Config) {
-	d.places = make(map[string]*yaml.Node)
-	var root yaml.Node
-	if err := yaml.Unmarshal(text, &root); err != nil {
-		d.syntax(err)
-		return
+// place is a line and a column, both from 1.
+type place struct{ line, column int }
+
+func placeOf(n *yaml.Node) place { return place{max(n.Line, 1), max(n.Column, 1)} }
+
+// mostValues bounds what aliases can make of a small file.
+const mostValues = 10_000
+
+// document reads the text into c, and reports whether it could be parsed.
+func (d *decoder) document(text []byte, c *Config) bool {
+	d.places = map[string]place{"": {1, 1}}
+	if !d.readable(text) {
+		return false
 	}
-	if len(root.Content) == 0 {
-		d.add(nil, "", Fatal, "the file is empty")
-		return
+	var root, second yaml.Node
+	documents := yaml.NewDecoder(bytes.NewReader(text))
+	switch err := documents.Decode(&root); {
+	case errors.Is(err, io.EOF) || err == nil && root.Content[0].Tag == "!!null":
+		d.at("", Fatal, "the file is empty: `callbackd check --help` shows the least that it has to say")
+		return false
+	case err != nil:
+		d.syntax(err)
+		return false
+	}
+	if err := documents.Decode(&second); err == nil {
+		d.add(placeOf(&second), "", Fatal, "a second YAML document begins after ---, and would not be read: keep one")
+	} else if !errors.Is(err, io.EOF) {
+		d.syntax(err)
+		return false
+	}
+	if !d.expect(root.Content[0], yaml.MappingNode, "", "keys with values") {
+		return false
 	}
 	d.value(root.Content[0], reflect.ValueOf(c).Elem(), "")
+	return d.values <= mostValues
 }
 
-var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)$`)
+// readable finds the bytes that YAML does not allow, for which the library names no place.
+func (d *decoder) readable(text []byte) bool {
+	at := place{1, 1}
+	for len(text) > 0 {
+		r, size := utf8.DecodeRune(text)
+		if r == utf8.RuneError && size == 1 {
+			d.add(at, "", Fatal, "the byte 0x%02x is not UTF-8: save the file as UTF-8", text[0])
+			return false
+		}
+		if r < ' ' && r != '\t' && r != '\n' && r != '\r' || r == 0x7f {
+			d.add(at, "", Fatal, "the control character %U does not belong into YAML: remove it", r)
+			return false
+		}
+		at.column++
+		if r == '\n' {
+			at = place{at.line + 1, 1}
+		}
+		text = text[size:]
+	}
+	return true
+}
 
+var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?(?s:(.*))$`)
+
+// syntax notes an error of the library. Its texts quote nothing of the file but the name of an alias, which may be the beginning
+// of a password that stands without quotes.
 func (d *decoder) syntax(err error) {
-	p := Problem{File: d.file, Msg: err.Error(), Severity: Fatal}
-	if m := yamlLine.FindStringSubmatch(err.Error()); m != nil {
-		p.Msg = m[2]
-		p.Line, _ = strconv.Atoi(m[1]) // 0 where the library names no line
-		p.Column = 1
+	at, msg := place{1, 1}, err.Error()
+	if m := yamlLine.FindStringSubmatch(msg); m != nil {
+		msg = m[2]
+		if line, err := strconv.Atoi(m[1]); err == nil {
+			at.line = max(line, 1)
+		}
 	}
-	d.problems = append(d.problems, p)
+	if strings.HasPrefix(msg, "unknown anchor") {
+		msg = "an alias (*) names no anchor (&): put a text that begins with * in quotes"
+	}
+	d.add(at, "", Fatal, "not YAML, here or hereabouts: %s", msg)
 }
 
-func (d *decoder) add(n *yaml.Node, path string, s Severity, format string, args ...any) {
-	p := Problem{File: d.file, Path: path, Msg: fmt.Sprintf(format, args...), Severity: s}
-	if n != nil {
-		p.Line, p.Column = n.Line, n.Column
+// mostProblems bounds what one reads, and mends, at once.
+const mostProblems = 100
+
+func (d *decoder) add(at place, path string, s Severity, format string, args ...any) {
+	switch len(d.problems) {
+	case mostProblems + 1:
+		return
+	case mostProblems:
+		path, s, format, args = "", Fatal, "too many problems: the rest is not shown", nil
 	}
-	d.problems = append(d.problems, p)
+	d.problems = append(d.problems, Problem{File: d.file, Line: at.line, Column: at.column, Path: path, Msg: fmt.Sprintf(format, args...), Severity: s})
+}
+
+// spoil keeps later checks from saying more about the path.
+func (d *decoder) spoil(path string) { d.spoiled = append(d.spoiled, path) }
+
+// bad notes a problem of the decoding, after which nothing else about the path is worth saying.
+func (d *decoder) bad(n *yaml.Node, path string, format string, args ...any) {
+	if len(d.problems) <= mostProblems {
+		d.spoil(path)
+	}
+	d.add(placeOf(n), path, Fatal, format, args...)
 }
 
 // at notes a problem at the place of a path, or of what it stands in.
 func (d *decoder) at(path string, s Severity, format string, args ...any) {
-	place := path
-	for place != "" && d.places[place] == nil {
-		place = place[:max(0, strings.LastIndexAny(place, ".["))]
+	if !d.isSpoiled(path) {
+		d.add(d.placeOfPath(path), path, s, format, args...)
 	}
-	d.add(d.places[place], path, s, format, args...)
+}
+
+func (d *decoder) placeOfPath(path string) place {
+	for {
+		if at, ok := d.places[path]; ok || path == "" {
+			return at
+		}
+		path = path[:max(0, strings.LastIndexAny(path, ".["))]
+	}
+}
+
+// isSpoiled reports whether a problem was found at the path, around it or in it.
+func (d *decoder) isSpoiled(path string) bool {
+	return slices.ContainsFunc(d.spoiled, func(s string) bool { return within(s, path) || within(path, s) })
+}
+
+// within reports whether path is outer or stands in it.
+func within(path, outer string) bool {
+	rest, ok := strings.CutPrefix(path, outer)
+	return ok && (rest == "" || rest[0] == '.' || rest[0] == '[') && outer != ""
 }
 
 func child(path, key string) string {
@@ -80,15 +170,25 @@ var (
 	yamlUnmarshalerType = reflect.TypeFor[yaml.Unmarshaler]()
 	textUnmarshalerType = reflect.TypeFor[encoding.TextUnmarshaler]()
 	handlerType         = reflect.TypeFor[Handler]()
+	secretType          = reflect.TypeFor[Secret]()
 )
 
 func (d *decoder) value(n *yaml.Node, v reflect.Value, path string) {
+	if d.values++; d.values > mostValues {
+		if d.values == mostValues+1 {
+			d.bad(n, path, "this is value %d of the file, counting what aliases stand for: no configuration needs so many", d.values)
+		}
+		return
+	}
 	if n.Kind == yaml.AliasNode {
 		n = n.Alias
 	}
-	d.places[path] = n
+	if _, ok := d.places[path]; !ok {
+		d.places[path] = placeOf(n)
+	}
 	if n.Tag == "!!null" {
-		return // as if it were not there
+		d.null(n, v, path)
+		return
 	}
 	t := v.Type()
 	switch {
@@ -113,13 +213,24 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, path string) {
 	}
 }
 
+// null is a key without a value, which is as if the key were not there, or stood there with nothing beneath. For a secret that is a trap: YAML takes one that begins with
+// # for a comment, and one that begins with & for the name of nothing.
+func (d *decoder) null(n *yaml.Node, v reflect.Value, path string) {
+	switch {
+	case v.Kind() == reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem())) // it is there, with everything by default
+	case v.Type() == secretType:
+		d.bad(n, path, "is there without a value: put it in quotes if it begins with one of # & * ! ~ or is the word null")
+	}
+}
+
 // expect notes a problem unless n is of the kind.
 func (d *decoder) expect(n *yaml.Node, kind yaml.Kind, path, what string) bool {
 	if n.Kind == kind {
 		return true
 	}
-	found := map[yaml.Kind]string{yaml.MappingNode: "keys", yaml.SequenceNode: "a list", yaml.ScalarNode: "a single value"}[n.Kind]
-	d.add(n, path, Fatal, "expected %s, found %s", what, found)
+	found := map[yaml.Kind]string{yaml.MappingNode: "keys with values", yaml.SequenceNode: "a list", yaml.ScalarNode: "a single value"}[n.Kind]
+	d.bad(n, path, "expected %s, found %s", what, found)
 	return false
 }
 
@@ -127,13 +238,26 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value, path, what string) {
 	if what != "" && !d.expect(n, yaml.ScalarNode, path, what) {
 		return
 	}
-	if err := n.Decode(v.Addr().Interface()); err != nil {
+	err := n.Decode(v.Addr().Interface())
+	if err == nil && v.Kind() == reflect.Int && n.ShortTag() != "!!int" {
+		err = errFraction // which the library cuts off
+	}
+	if err != nil {
 		if what != "" {
-			d.add(n, path, Fatal, "expected %s, found %q", what, n.Value)
+			d.bad(n, path, "expected %s, found %q", what, clip(n.Value))
 			return
 		}
-		d.add(n, path, Fatal, "%s", firstLine(err))
+		d.bad(n, path, "%s", firstLine(err))
 	}
+}
+
+// clip keeps a problem readable, whatever stands in the file.
+func clip(text string) string {
+	const longest = 60
+	if len(text) <= longest {
+		return text
+	}
+	return strings.ToValidUTF8(text[:longest], "") + "..."
 }
 
 func firstLine(err error) string {
@@ -149,47 +273,64 @@ func (d *decoder) duration(n *yaml.Node, v reflect.Value, path string) {
 	if !d.expect(n, yaml.ScalarNode, path, "a duration such as 30s or 15m") {
 		return
 	}
-	text, days := n.Value, time.Duration(0)
-	// Retention is told in days, which Go's durations do not know.
-	if before, rest, ok := strings.Cut(text, "d"); ok {
-		count, err := strconv.Atoi(before)
-		if err != nil || count < 0 || count > 36500 {
-			d.add(n, path, Fatal, "expected a duration such as 30s, 15m or 30d, found %q", n.Value)
-			return
-		}
-		days, text = time.Duration(count)*24*time.Hour, rest
-	}
-	var rest time.Duration
-	if text != "" || days == 0 {
-		var err error
-		if rest, err = time.ParseDuration(text); err != nil {
-			d.add(n, path, Fatal, "expected a duration such as 30s, 15m or 30d, found %q", n.Value)
-			return
-		}
-	}
-	if days+rest < 0 {
-		d.add(n, path, Fatal, "a duration cannot be negative")
+	v64, err := parseDuration(n.Value)
+	if err != nil {
+		d.bad(n, path, "expected a duration such as 30s, 15m or 30d, found %q", clip(n.Value))
 		return
 	}
-	v.SetInt(int64(days + rest))
+	v.SetInt(int64(v64))
 }
+
+// parseDuration reads Go's durations and days, which retention is told in and Go's do not know: "30d", "1d12h".
+func parseDuration(text string) (time.Duration, error) {
+	const day, mostDays = 24 * time.Hour, 36_500
+	var days time.Duration
+	if before, rest, ok := strings.Cut(text, "d"); ok {
+		count, err := strconv.ParseUint(before, 10, 32)
+		if err != nil || count > mostDays {
+			return 0, errDuration
+		}
+		days, text = time.Duration(count)*day, rest
+		if rest == "" {
+			return days, nil
+		}
+	}
+	rest, err := time.ParseDuration(text)
+	if err != nil || rest < 0 || rest > mostDays*day {
+		return 0, errDuration
+	}
+	return days + rest, nil
+}
+
+var (
+	errDuration = errors.New("not a duration")
+	errFraction = errors.New("not a whole number")
+)
 
 // pairs walks a mapping's keys and notes those that stand twice.
 func (d *decoder) pairs(n *yaml.Node, path string, each func(key, value *yaml.Node)) {
 	seen := make(map[string]int)
 	for i := 0; i+1 < len(n.Content); i += 2 {
-		key := n.Content[i]
+		key, value := n.Content[i], n.Content[i+1]
+		if key.Tag == "!!merge" {
+			d.bad(key, child(path, key.Value), "merging (<<) is not supported: write out the keys, or use an alias for a whole value")
+			continue
+		}
 		if line, ok := seen[key.Value]; ok {
-			d.add(key, child(path, key.Value), Fatal, "stands twice, first in line %d", line)
+			d.bad(key, child(path, shownKey(key)), "stands twice, first in line %d", line)
 			continue
 		}
 		seen[key.Value] = key.Line
-		each(key, n.Content[i+1])
+		// A value that begins a line below is told where its key stands.
+		if value.Kind != yaml.ScalarNode || value.Tag == "!!null" {
+			d.places[child(path, key.Value)] = placeOf(key)
+		}
+		each(key, value)
 	}
 }
 
 func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string) {
-	if !d.expect(n, yaml.MappingNode, path, "keys") {
+	if !d.expect(n, yaml.MappingNode, path, "keys with values") {
 		return
 	}
 	fields, names := fieldsOf(v)
@@ -217,23 +358,38 @@ func fieldsOf(v reflect.Value) (fields map[string]reflect.Value, names []string)
 	return fields, names
 }
 
+// shownKey is a key as problems show it: what stands after a colon may be a password.
+func shownKey(key *yaml.Node) string {
+	before, _, _ := strings.Cut(key.Value, ":")
+	return clip(before)
+}
+
 func (d *decoder) unknown(key *yaml.Node, path string, known []string) {
-	if s := suggestion(key.Value, known); s != "" {
-		d.add(key, child(path, key.Value), Fatal, "unknown key; did you mean %q?", s)
+	word := shownKey(key)
+	if word != clip(key.Value) {
+		d.bad(key, child(path, word), "a space is missing after the colon")
+		d.spoil(path)
 		return
 	}
-	sorted := slices.Sorted(slices.Values(known))
-	d.add(key, child(path, key.Value), Fatal, "unknown key; known here: %s", strings.Join(sorted, ", "))
+	if s := suggestion(word, known); s != "" {
+		d.bad(key, child(path, word), "unknown key; did you mean %q?", s)
+		d.spoil(child(path, s)) // and do not miss that one
+		return
+	}
+	d.bad(key, child(path, word), "unknown key; known here: %s", strings.Join(slices.Sorted(slices.Values(known)), ", "))
 }
 
 func (d *decoder) dictionary(n *yaml.Node, v reflect.Value, path string) {
-	if !d.expect(n, yaml.MappingNode, path, "keys") {
+	if !d.expect(n, yaml.MappingNode, path, "keys with values") {
 		return
 	}
 	v.Set(reflect.MakeMap(v.Type()))
 	d.pairs(n, path, func(key, value *yaml.Node) {
 		item := reflect.New(v.Type().Elem()).Elem()
 		d.value(value, item, child(path, key.Value))
+		if item.IsNil() {
+			return // past a limit, which was noted
+		}
 		v.SetMapIndex(reflect.ValueOf(key.Value), item)
 	})
 }
@@ -251,37 +407,14 @@ func (d *decoder) list(n *yaml.Node, v reflect.Value, path string) {
 
 // handler reads a handler: its type decides which keys stand beside the common ones.
 func (d *decoder) handler(n *yaml.Node, h *Handler, path string) {
-	if !d.expect(n, yaml.MappingNode, path, "keys") {
+	if !d.expect(n, yaml.MappingNode, path, "keys with values") {
 		return
 	}
-	typeName := ""
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		if n.Content[i].Value == "type" {
-			typeName = n.Content[i+1].Value
-			d.places[child(path, "type")] = n.Content[i+1]
-		}
-	}
-	var names []string
-	found := false
-	for _, t := range d.types {
-		names = append(names, t.Name)
-		if t.Name == typeName {
-			h.kind, found = t, true
-		}
-	}
-	if !found {
-		switch s := suggestion(typeName, names); {
-		case typeName == "":
-			d.add(n, path, Fatal, "type is missing; known types: %s", strings.Join(names, ", "))
-		case s != "":
-			d.at(child(path, "type"), Fatal, "unknown handler type %q; did you mean %q?", typeName, s)
-		default:
-			d.at(child(path, "type"), Fatal, "unknown handler type %q; known types: %s", typeName, strings.Join(names, ", "))
-		}
+	if !d.handlerKind(n, h, path) {
 		return
 	}
 	h.Config = h.kind.Config()
-	h.Delivery.Concurrency = h.kind.Concurrency
+	h.Delivery = Delivery{Concurrency: h.kind.Concurrency}.withDefaults()
 	common, known := fieldsOf(reflect.ValueOf(h).Elem())
 	own, ownNames := fieldsOf(reflect.ValueOf(h.Config).Elem())
 	d.pairs(n, path, func(key, value *yaml.Node) {
@@ -297,33 +430,27 @@ func (d *decoder) handler(n *yaml.Node, h *Handler, path string) {
 	})
 }
 
-// suggestion is the known word that a mistyped one is nearest to, if any is near.
-func suggestion(word string, known []string) string {
-	best, nearest := "", max(2, len(word)/3)+1
-	for _, k := range known {
-		if distance := editDistance(strings.ToLower(word), strings.ToLower(k)); distance < nearest {
-			best, nearest = k, distance
+// handlerKind reads the type of a handler, before its other keys.
+func (d *decoder) handlerKind(n *yaml.Node, h *Handler, path string) bool {
+	path = child(path, "type")
+	var at *yaml.Node
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Value == "type" {
+			at = n.Content[i+1]
 		}
 	}
-	return best
-}
-
-// editDistance counts the insertions, deletions and replacements that turn a into b.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			diagonal, row[j+1] = row[j+1], min(diagonal+cost, row[j]+1, row[j+1]+1)
+	var names []string
+	for _, t := range d.types {
+		if at != nil && t.Name == at.Value {
+			h.kind = t
+			return true
 		}
+		names = append(names, t.Name)
 	}
-	return row[len(b)]
+	if at == nil {
+		d.bad(n, path, "missing; known types: %s", strings.Join(names, ", "))
+	} else {
+		d.bad(at, path, "%s", unknownWord("handler type", at.Value, names))
+	}
+	return false
 }

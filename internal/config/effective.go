@@ -22,9 +22,7 @@ func (c *Config) Effective() (string, error) {
 func (h *Handler) MarshalYAML() (any, error) {
 	type common Handler // without this method
 	var node, own yaml.Node
-	shown := *h
-	shown.Delivery = h.Delivery.withDefaults()
-	if err := node.Encode((*common)(&shown)); err != nil {
+	if err := node.Encode((*common)(h)); err != nil {
 		return nil, err
 	}
 	if err := own.Encode(h.Config); err != nil {
@@ -32,6 +30,15 @@ func (h *Handler) MarshalYAML() (any, error) {
 	}
 	node.Content = append(node.Content, own.Content...)
 	return &node, nil
+}
+
+// MarshalYAML leaves out a password that a file holds: the file is named.
+func (c Credential) MarshalYAML() (any, error) {
+	type plain Credential // without this method
+	if c.PasswordFile != "" {
+		c.Password = Secret{}
+	}
+	return plain(c), nil
 }
 
 func (d Delivery) withDefaults() Delivery {

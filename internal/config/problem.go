@@ -25,18 +25,14 @@ func (s Severity) String() string { return [...]string{"warning", "error", "erro
 // Problem is something wrong, with its place.
 type Problem struct {
 	File         string
-	Line, Column int // 0 where the problem is that something is not there
+	Line, Column int // from 1; of what it stands in where the problem is that something is not there
 	Path         string
 	Msg          string
 	Severity     Severity
 }
 
 func (p Problem) String() string {
-	s := p.File
-	if p.Line > 0 {
-		s += fmt.Sprintf(":%d:%d", p.Line, p.Column)
-	}
-	s += ": " + p.Severity.String() + ": "
+	s := fmt.Sprintf("%s:%d:%d: %s: ", p.File, p.Line, p.Column, p.Severity)
 	if p.Path != "" {
 		s += p.Path + ": "
 	}

@@ -1,16 +1,12 @@
 package config
 
 import (
-	"errors"
 	"fmt"
-	"net"
-	"net/url"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
+	"time"
 
-	"callbackd/internal/auth"
 	"callbackd/internal/callback"
 	"callbackd/internal/receiver"
 
@@ -20,6 +16,8 @@ import (
 func (c *Config) validate(d *decoder) {
 	if c.DataDir == "" {
 		d.at("data_dir", Fatal, "missing: the folder that holds the inbox, on a local disk")
+	} else if info, err := os.Stat(c.DataDir); err == nil && !info.IsDir() {
+		d.at("data_dir", Fatal, "%s is not a folder", c.DataDir)
 	}
 	if _, _, err := splitAddress(c.Admin.Listen); err != nil {
 		d.at("admin.listen", Fatal, "%s", err)
@@ -27,7 +25,7 @@ func (c *Config) validate(d *decoder) {
 	oneOf(d, "ack", c.Ack, receiver.AckEnvelope, receiver.AckEmpty)
 	oneOf(d, "log.format", c.Log.Format, "json", "console")
 	if _, err := zapcore.ParseLevel(c.Log.Level); err != nil {
-		d.at("log.level", Fatal, "%q is none of debug, info, warn, error", c.Log.Level)
+		d.at("log.level", Fatal, "%q is none of debug, info, warn, error", clip(c.Log.Level))
 	}
 	c.validateLimits(d)
 	c.validateServices(d)
@@ -44,24 +42,24 @@ func oneOf[T ~string](d *decoder, path string, value T, known ...T) {
 	for i, k := range known {
 		words[i] = string(k)
 	}
-	d.at(path, Fatal, "%q is none of %s", value, strings.Join(words, ", "))
+	d.at(path, Fatal, "%q is none of %s", clip(string(value)), strings.Join(words, ", "))
 }
 
 func (c *Config) validateLimits(d *decoder) {
-	const smallestMessage = 64 << 10
-	if c.Limits.Message < smallestMessage {
+	const (
+		smallestMessage = 64 << 10
+		largestMessage  = 1 << 30
+		platformTimeout = 4 * time.Second
+	)
+	switch {
+	case c.Limits.Message < smallestMessage:
 		d.at("limits.message", Fatal, "%s is less than 64KiB: real callbacks would be refused", c.Limits.Message)
-	}
-	if c.Limits.InFlight < 4*c.Limits.Message {
+	case c.Limits.Message > largestMessage:
+		d.at("limits.message", Fatal, "%s is more than 1GiB: 8MiB, the default, holds a message of 2,000 devices", c.Limits.Message)
+	case c.Limits.InFlight < 4*c.Limits.Message:
 		d.at("limits.in_flight", Fatal, "%s is less than four times limits.message: a few large callbacks would keep all others out", c.Limits.InFlight)
 	}
-	if c.Limits.Connections < 1 {
-		d.at("limits.connections", Fatal, "must be at least 1")
-	}
-	if c.Limits.AckBudget <= 0 {
-		d.at("limits.ack_budget", Fatal, "must be more than nothing; 3s is the default")
-	}
-	const platformTimeout = 4e9
+	c.validateAmounts(d)
 	if c.Limits.AckBudget >= platformTimeout {
 		d.at("limits.ack_budget", Warning, "the platform gives up after about 4 s: a callback acknowledged later than that is sent again")
 	}
@@ -70,206 +68,26 @@ func (c *Config) validateLimits(d *decoder) {
 	}
 }
 
-func splitAddress(address string) (host string, port int, err error) {
-	host, text, err := net.SplitHostPort(address)
-	if err != nil {
-		return "", 0, fmt.Errorf("%q is not HOST:PORT", address)
-	}
-	port, err = strconv.Atoi(text)
-	if err != nil || port < 0 || port > 65535 {
-		return "", 0, fmt.Errorf("%q has no port between 0 and 65535", address)
-	}
-	return host, port, nil
-}
-
-func (c *Config) validateServices(d *decoder) {
-	if len(c.Services) == 0 {
-		d.at("services", Fatal, "missing: name the callback services to receive, such as `DeviceUsage: {}`; known: %s", strings.Join(serviceNames(), ", "))
-	}
-	taken := make(map[string]string) // "address path" to the service there
-	first := make(map[string]string) // address to the first service there
-	for _, name := range sortedKeys(c.Services) {
-		s, path := c.Services[name], "services."+name
-		if _, ok := callback.Lookup(name); !ok {
-			d.unknownWord(path, "service", name, serviceNames())
-			continue
-		}
-		oneOf(d, path+".validation", s.Validation, receiver.Enforce, receiver.Quarantine, receiver.Observe)
-		if !strings.HasPrefix(s.Path, "/") {
-			d.at(path+".path", Fatal, "%q does not begin with /", s.Path)
-		}
-		if other, ok := taken[s.Listen+" "+s.Path]; ok && !strings.HasSuffix(s.Listen, ":0") {
-			d.at(path, Fatal, "has the same address and path as %s: give each a port of its own, or a path", other)
-		}
-		taken[s.Listen+" "+s.Path] = name
-		if other, ok := first[s.Listen]; ok && !sameTLS(c.Services[other].TLS, s.TLS) {
-			d.at(path+".tls", Fatal, "differs from that of %s, which shares the address", other)
-		} else if !ok {
-			first[s.Listen] = name
-		}
-		c.validateTLS(d, path, s)
-		c.validateURL(d, path, name, s)
-	}
-}
-
-// unknownWord notes a word that is none of the known, with a suggestion.
-func (d *decoder) unknownWord(path, what, word string, known []string) {
-	if s := suggestion(word, known); s != "" {
-		d.at(path, Fatal, "unknown %s %q; did you mean %q?", what, word, s)
-		return
-	}
-	d.at(path, Fatal, "unknown %s %q; known: %s", what, word, strings.Join(known, ", "))
-}
-
-func serviceNames() []string {
-	var names []string
-	for _, info := range callback.Catalogue() {
-		names = append(names, string(info.Service))
-	}
-	return names
-}
-
-func sameTLS(a, b *TLS) bool {
-	if a == nil || b == nil {
-		return a == b
-	}
-	return *a == *b
-}
-
-func (c *Config) validateTLS(d *decoder, path string, s *Service) {
-	if s.TLS == nil {
-		return
-	}
-	for _, f := range []struct{ key, file string }{{"cert_file", s.TLS.CertFile}, {"key_file", s.TLS.KeyFile}} {
-		if f.file == "" {
-			d.at(path+".tls."+f.key, Fatal, "missing")
-			continue
-		}
-		if _, err := os.Stat(f.file); err != nil {
-			d.at(path+".tls."+f.key, Fatal, "%s", err)
+// validateAmounts refuses nothing at all where nothing would mean that the default is taken after all, or that no callback is.
+func (c *Config) validateAmounts(d *decoder) {
+	for _, a := range []struct {
+		path     string
+		positive bool
+		least    string
+	}{
+		{"limits.connections", c.Limits.Connections > 0, "write how many one listener takes; 1024 is the default"},
+		{"limits.ack_budget", c.Limits.AckBudget > 0, "write how long an ack may take; 3s is the default"},
+		{"inbox.retention.age", c.Inbox.Retention.Age > 0, "write how long entries are kept, at most 36500d; 30d is the default"},
+		{"inbox.retention.size", c.Inbox.Retention.Size > 0, "write how much is kept; 10GiB is the default"},
+		{"inbox.key_age", c.Inbox.KeyAge > 0, "write how long duplicates are known; 35d is the default"},
+		{"inbox.repeat_window", c.Inbox.RepeatWindow > 0, "write within what time a repeat is flagged, 1s for next to never; 15m is the default"},
+		{"shutdown.drain", c.Shutdown.Drain > 0, "write how long requests under way may take; 10s is the default"},
+		{"shutdown.grace", c.Shutdown.Grace > 0, "write how long deliveries under way may take; 20s is the default"},
+	} {
+		if !a.positive {
+			d.at(a.path, Fatal, "must be more than nothing: %s", a.least)
 		}
 	}
-}
-
-// validateURL checks that the platform would register the service's URL.
-func (c *Config) validateURL(d *decoder, path, name string, s *Service) {
-	_, port, err := splitAddress(s.Listen)
-	if err != nil {
-		d.at(path+".listen", Fatal, "%s", err)
-		return
-	}
-	if s.PublicURL == "" {
-		if !callback.RegistrablePort(port) {
-			d.at(path+".listen", Unregistrable, "the platform registers no URL with port %d: take 80, 443, 9001-9006, 28200-28220 or 50551-50559, "+
-				"or set public_url if something in front maps the port", port)
-		}
-		return
-	}
-	u, err := url.Parse(s.PublicURL)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil {
-		d.at(path+".public_url", Fatal, "is not a URL such as https://callbacks.example.com:28204/")
-		return
-	}
-	public := map[string]int{"http": 80, "https": 443}[u.Scheme]
-	if u.Port() != "" {
-		public, _ = strconv.Atoi(u.Port()) // url.Parse has checked that it is a number
-	}
-	if !callback.RegistrablePort(public) {
-		d.at(path+".public_url", Unregistrable, "the platform registers no URL with port %d: take 80, 443, 9001-9006, 28200-28220 or 50551-50559", public)
-	}
-}
-
-// AllOnLoopback reports whether no listener can be reached from another machine.
-func (c *Config) AllOnLoopback() bool {
-	for _, s := range c.Services {
-		host, _, err := splitAddress(s.Listen)
-		if err != nil {
-			return false
-		}
-		if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-			return false
-		}
-	}
-	return true
-}
-
-func (c *Config) validateGates(d *decoder) {
-	for _, p := range c.Network.Validate(c.AllOnLoopback()) {
-		d.at(join("network", p.Path), Fatal, "%s", p.Message)
-	}
-	gate, err := auth.NewCredentialGate(c.AuthCredentials(), c.AllowAnonymous, nil)
-	for _, e := range unjoin(err) {
-		var p auth.Problem
-		if errors.As(e, &p) {
-			d.at(join("credentials", p.Path), Fatal, "%s", p.Message)
-		} else {
-			d.at("credentials", Fatal, "%s", e)
-		}
-	}
-	if gate == nil {
-		return
-	}
-	for _, p := range gate.Warnings() {
-		d.at(join("credentials", p.Path), Warning, "%s", p.Message)
-	}
-	for _, name := range sortedKeys(c.Services) {
-		if !gate.Covers(callback.Service(name)) {
-			d.at("services."+name, Fatal, "no credentials are valid for it, so every callback would be refused")
-		}
-	}
-}
-
-func join(section, path string) string {
-	if path == "" || strings.HasPrefix(path, "[") {
-		return section + path
-	}
-	return section + "." + path
-}
-
-func unjoin(err error) []error {
-	if err == nil {
-		return nil
-	}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		return joined.Unwrap()
-	}
-	return []error{err}
-}
-
-// AuthCredentials are the credentials as the gate takes them.
-func (c *Config) AuthCredentials() []auth.Credential {
-	list := make([]auth.Credential, len(c.Credentials))
-	for i, cred := range c.Credentials {
-		list[i] = auth.Credential{Label: cred.Label, ID: cred.ID, Username: cred.Username,
-			Password: auth.NewPassword(cred.Password.Reveal()), Services: cred.Services}
-	}
-	return list
-}
-
-// readPassword reads the password from its file.
-func (cred *Credential) readPassword(d *decoder, i int) {
-	path := fmt.Sprintf("credentials[%d]", i)
-	if cred.PasswordFile == "" {
-		return
-	}
-	if !cred.Password.IsZero() {
-		d.at(path+".password_file", Fatal, "stands beside password: give one of the two")
-		return
-	}
-	text, err := os.ReadFile(cred.PasswordFile)
-	if err != nil {
-		d.at(path+".password_file", Fatal, "%s", err)
-		return
-	}
-	password := strings.TrimRight(string(text), "\r\n")
-	if password == "" {
-		d.at(path+".password_file", Fatal, "%s is empty", cred.PasswordFile)
-		return
-	}
-	if info, err := os.Stat(cred.PasswordFile); err == nil && info.Mode().Perm()&0o004 != 0 {
-		d.at(path+".password_file", Warning, "%s can be read by everybody on this machine", cred.PasswordFile)
-	}
-	cred.Password = Secret{password}
 }
 
 func (c *Config) validateHandlers(d *decoder) {
@@ -282,7 +100,7 @@ func (c *Config) validateHandlers(d *decoder) {
 	for _, name := range sortedKeys(c.Handlers) {
 		h, path := c.Handlers[name], "handlers."+name
 		if h == nil || h.Config == nil {
-			d.at(path, Fatal, "type is missing")
+			d.at(path, Fatal, "type is missing: write {type: log}, or another type with its keys")
 			continue
 		}
 		if !isHandlerName(name) {
@@ -291,12 +109,36 @@ func (c *Config) validateHandlers(d *decoder) {
 		for _, err := range h.Config.Validate() {
 			d.keyed(path, err)
 		}
-		for _, err := range h.Delivery.Policy().Validate() {
-			d.keyed(path+".delivery", err)
-		}
+		h.Delivery.validate(d, path+".delivery")
 		if !routed[name] {
 			d.at(path, Warning, "no route leads to it")
 		}
+	}
+}
+
+func (delivery Delivery) validate(d *decoder, path string) {
+	const most = 1024
+	before := len(d.problems)
+	for _, a := range []struct {
+		key  string
+		good bool
+		rule string
+	}{
+		{".concurrency", delivery.Concurrency >= 1 && delivery.Concurrency <= most, fmt.Sprintf("must be 1 to %d", most)},
+		{".timeout", delivery.Timeout > 0, "must be more than nothing; 30s is the default"},
+		{".max_attempts", delivery.MaxAttempts >= 1, "must be at least 1; 500 is the default"},
+		{".backoff.min", delivery.Backoff.Min > 0, "must be more than nothing; 1s is the default"},
+		{".backoff.max", delivery.Backoff.Max > 0, "must be more than nothing; 10m is the default"},
+	} {
+		if !a.good {
+			d.at(path+a.key, Fatal, "%s", a.rule)
+		}
+	}
+	if len(d.problems) > before {
+		return // nothing would be taken for the default
+	}
+	for _, err := range delivery.Policy().Validate() {
+		d.keyed(path, err)
 	}
 }
 
@@ -329,36 +171,46 @@ func (c *Config) validateRoutes(d *decoder) {
 		if len(r.Handlers) == 0 {
 			d.at(path+".handlers", Fatal, "missing: the route leads nowhere")
 		}
+		if r.Services != nil && len(r.Services) == 0 {
+			d.at(path+".services", Fatal, "is an empty list: leave it out to mean all services")
+		}
+		if r.Kinds != nil && len(r.Kinds) == 0 {
+			d.at(path+".kinds", Fatal, "is an empty list: leave it out to mean all kinds")
+		}
 		for j, s := range r.Services {
 			if !contains(serviceNames(), string(s)) {
-				d.unknownWord(fmt.Sprintf("%s.services[%d]", path, j), "service", string(s), serviceNames())
+				d.at(fmt.Sprintf("%s.services[%d]", path, j), Fatal, "%s", unknownWord("service", string(s), serviceNames()))
 			} else if c.Services[string(s)] == nil {
 				d.at(fmt.Sprintf("%s.services[%d]", path, j), Warning, "%s is not among the services that are received", s)
 			}
 		}
 		for j, k := range r.Kinds {
 			if !contains(kinds, string(k)) {
-				d.unknownWord(fmt.Sprintf("%s.kinds[%d]", path, j), "kind", string(k), kinds)
+				d.at(fmt.Sprintf("%s.kinds[%d]", path, j), Fatal, "%s", unknownWord("kind", string(k), kinds))
 			}
 		}
 		for j, name := range r.Handlers {
 			if c.Handlers[name] == nil {
-				d.unknownWord(fmt.Sprintf("%s.handlers[%d]", path, j), "handler", name, sortedKeys(c.Handlers))
+				d.at(fmt.Sprintf("%s.handlers[%d]", path, j), Fatal, "%s", unknownWord("handler", name, sortedKeys(c.Handlers)))
 			}
 		}
 	}
 	for _, name := range sortedKeys(c.Services) {
 		if !c.routed(callback.Service(name)) {
-			d.at("services."+name, Warning, "no route leads from it to a handler: its callbacks are stored, and go nowhere")
+			d.at("services."+name, Warning, "no route leads from it to a handler: its callbacks are stored and acknowledged, and go nowhere")
 		}
 	}
 }
 
+// routed reports whether what the service is for goes to a handler.
 func (c *Config) routed(service callback.Service) bool {
-	for _, k := range callback.Kinds() {
-		if len(c.HandlersFor(service, k)) > 0 {
-			return true
-		}
+	info, ok := callback.Lookup(string(service))
+	if !ok {
+		return true // it has a worse problem
 	}
-	return false
+	kinds := info.Payloads
+	if len(kinds) == 0 {
+		kinds = callback.Kinds() // nobody knows which it will bring
+	}
+	return slices.ContainsFunc(kinds, func(k callback.Kind) bool { return len(c.HandlersFor(service, k)) > 0 })
 }
