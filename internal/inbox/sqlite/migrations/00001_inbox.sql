@@ -1,13 +1,14 @@
 -- +goose Up
 
--- Single values of the store: id, last_seq, deliveries_held.
+-- Single values of the store: last_seq, replay, deliveries_held, corrupt.
 CREATE TABLE meta (
   key   TEXT PRIMARY KEY,
   value TEXT NOT NULL
 ) WITHOUT ROWID;
 
 -- One row a callback. Times are microseconds since the epoch, UTC. The body has a table of its own, so that reading a
--- page of this one reads no bodies.
+-- page of this one reads no bodies. A backup of any version is checked by seq, the columns from id to digest, and the bodies: no
+-- later migration may change what those are.
 CREATE TABLE entry (
   seq         INTEGER PRIMARY KEY,
   id          BLOB    NOT NULL,
@@ -26,7 +27,11 @@ CREATE TABLE entry (
   erased      INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX entry_received ON entry (received_at);
+CREATE INDEX entry_service ON entry (service);
+-- These cost an ordinary callback nothing.
 CREATE INDEX entry_held ON entry (seq) WHERE held = 1;
+CREATE INDEX entry_test ON entry (seq) WHERE test = 1;
+CREATE INDEX entry_seen ON entry (sightings) WHERE sightings > 1;
 
 CREATE TABLE body (
   seq  INTEGER PRIMARY KEY,
