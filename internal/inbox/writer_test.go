@@ -283,7 +283,7 @@ func TestAdmissionByExpectedWait(t *testing.T) {
 			e := &engine{takes: 100 * time.Millisecond}
 			run(t, e, inbox.WriterOptions{MaxBatch: 2, MaxBatchBytes: 100}, func(r *rig) {
 				for i := range 60 { // until the average is about 100 ms
-					r.begin(r.t.Context(), fmt.Sprint("warm ", i), 1)
+					r.begin(r.t.Context(), fmt.Sprint("warm ", i), 90)
 					elapse(time.Second)
 				}
 				e.slow(time.Hour)
@@ -410,7 +410,7 @@ func TestSettlementsYieldToAppends(t *testing.T) {
 func TestSettlementsThatFailAreTriedAgainInOrder(t *testing.T) {
 	t.Parallel()
 	left := 2
-	e := &engine{fails: func([]*inbox.Append) error {
+	e := &engine{takes: 10 * time.Millisecond, fails: func([]*inbox.Append) error {
 		if left--; left >= 0 {
 			return fmt.Errorf("%w: test", inbox.ErrUnavailable)
 		}
@@ -420,11 +420,11 @@ func TestSettlementsThatFailAreTriedAgainInOrder(t *testing.T) {
 		from := time.Now()
 		r.Settle(settlements("a", "b")...)
 		synctest.Wait()
-		r.Settle(settlements("c")...)
+		r.Settle(settlements("c")...) // while the first try is under way
 		elapse(10 * time.Second)
 		r.wantTransactions("|a b", "|a b c", "|a b c")
 		for i, tx := range e.transactions() {
-			if got, want := tx.at.Sub(from), time.Duration(i)*time.Second; got != want {
+			if got, want := tx.at.Sub(from), time.Duration(i)*(time.Second+e.takes); got != want {
 				t.Errorf("try %d after %s, want %s", i, got, want)
 			}
 		}
