@@ -1,9 +1,6 @@
 package inbox
 
-import (
-	"errors"
-	"fmt"
-)
+import "errors"
 
 var (
 	// ErrUnavailable is a store that cannot take anything just now: the disk is full, the database is locked. It recovers by
@@ -21,22 +18,3 @@ var (
 	// ErrNotFound is an entry that is not there.
 	ErrNotFound = errors.New("no such entry")
 )
-
-// CorruptEntryError is an [ErrCorruptEntry] that names the entry. Those beside it can be read all the same.
-type CorruptEntryError struct {
-	Seq   int64
-	Cause error // nil: the digest is wrong
-}
-
-func (e *CorruptEntryError) Error() string {
-	text := fmt.Sprintf("entry %d does not match its digest: its bytes have changed on the disk; look at the disk's health, and for the entry in a backup", e.Seq)
-	if e.Cause != nil {
-		text += ": " + e.Cause.Error()
-	}
-	return text
-}
-
-// Is makes it an [ErrCorruptEntry].
-func (e *CorruptEntryError) Is(target error) bool { return target == ErrCorruptEntry }
-
-func (e *CorruptEntryError) Unwrap() error { return e.Cause }
