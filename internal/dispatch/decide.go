@@ -17,9 +17,10 @@ type Policy struct {
 	Concurrency int
 	// Timeout bounds one attempt; default 30 s.
 	Timeout time.Duration
-	// MaxAttempts is after how many the delivery is buried; default 500, which with the default backoff takes about two days.
+	// MaxAttempts is after how many the delivery is buried; default 500, which with the default backoff takes between one and two days.
 	MaxAttempts int
-	Backoff     Backoff
+	// Backoff is between the attempts.
+	Backoff Backoff
 }
 
 // Backoff is exponential with full jitter: before attempt n+1 passes a random time up to Min * 2^(n-1), and no more than Max.
@@ -71,7 +72,10 @@ type decision struct {
 	dueAt   time.Time // of a retry
 }
 
-// decide is pure: random is in [0,1).
+// longestRetryAfter bounds what a handler may ask for: a destination's nonsense must not postpone a delivery for good.
+const longestRetryAfter = 24 * time.Hour
+
+// decide is pure: random is in [0,1). A delay that the handler asks for is a lower bound; the backoff may be longer.
 func decide(err error, attempt int, p Policy, now time.Time, random float64) decision {
 	if err == nil {
 		return decision{verdict: inbox.VerdictDone}
@@ -83,7 +87,7 @@ func decide(err error, attempt int, p Policy, now time.Time, random float64) dec
 	case attempt >= p.MaxAttempts:
 		return decision{verdict: inbox.VerdictBury, reason: reasonExhausted}
 	}
-	delay := max(p.Backoff.delay(attempt, random), handler.RetryDelay(err))
+	delay := max(p.Backoff.delay(attempt, random), min(handler.RetryDelay(err), longestRetryAfter))
 	return decision{verdict: inbox.VerdictRetry, reason: reason, dueAt: now.Add(delay)}
 }
 
@@ -106,6 +110,9 @@ func (b Backoff) delay(attempt int, random float64) time.Duration {
 	return time.Duration(random * min(ceiling, float64(b.Max)))
 }
 
+// mostConcurrency bounds the deliveries that one handler makes at once.
+const mostConcurrency = 1024
+
 // Validate reports what is wrong with a policy.
 func (p Policy) Validate() []error {
 	var errs []error
@@ -120,8 +127,11 @@ func (p Policy) Validate() []error {
 			errs = append(errs, fmt.Errorf("%s: must not be negative", f.name))
 		}
 	}
+	if p.Concurrency > mostConcurrency {
+		errs = append(errs, fmt.Errorf("concurrency: %d is more than %d", p.Concurrency, mostConcurrency))
+	}
 	if d := p.WithDefaults(); d.Backoff.Min > d.Backoff.Max {
-		errs = append(errs, fmt.Errorf("backoff.min: %s is more than backoff.max, %s", d.Backoff.Min, d.Backoff.Max))
+		errs = append(errs, fmt.Errorf("backoff.min: %s is more than the %s of backoff.max", d.Backoff.Min, d.Backoff.Max))
 	}
 	return errs
 }

@@ -2,20 +2,24 @@
 //
 //	claim --> decode again from the stored bytes --> handler, under time-out and panic guard --> decide --> settle
 //
-// Each handler has a runner of its own, and a broken one costs the others nothing. The promise: every delivery is made until its
-// handler says done, or it is buried with its cause; schedules are stored, not slept, so a restart changes nothing; a shutdown
-// counts no attempt.
+// Each handler has a runner of its own: one that is slow, stuck or broken costs the others nothing. The promise: every delivery is
+// made until its handler says done, or it is buried with its cause. Schedules are stored, not slept, so a restart changes nothing.
+// A shutdown is bounded whatever the handlers do, and counts no attempt.
 //
-// The limits: order is that of the due times, and only with a concurrency of one. A handler that ignores its context keeps its
-// place until it returns; a watchdog tells.
+// Delivery is at least once: after a crash, or when a shutdown overtakes a handler, what was under way is made again under the same
+// delivery ID.
+//
+// Order is that of the due times, which is the order of arrival while nothing fails. It holds only for a handler with a concurrency of
+// one, and a delivery that is to be made again does not hold up those behind it. A handler that needs more has to look at Seq.
+//
+// The limits: a handler that ignores its context keeps its place until it returns; a watchdog tells, and so does [Dispatcher.Ready].
 package dispatch
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 
@@ -54,216 +58,80 @@ type Options struct {
 }
 
 // Dispatcher runs the handlers.
-type Dispatcher struct{ o Options }
+type Dispatcher struct {
+	o       Options
+	runners []*runner
+}
 
 // New returns a dispatcher for o.Instances, whose names the store knows.
 func New(o Options) *Dispatcher {
 	if o.Grace == 0 {
 		o.Grace = 20 * time.Second
 	}
-	for i := range o.Instances {
-		o.Instances[i].Policy = o.Instances[i].Policy.WithDefaults()
-		o.Metrics.prepare(o.Instances[i].Name)
+	d := &Dispatcher{o: o}
+	for _, in := range o.Instances {
+		in.Policy = in.Policy.WithDefaults()
+		o.Metrics.prepare(in.Name)
+		d.runners = append(d.runners, &runner{
+			Options: &d.o, Instance: in, log: o.Log.With(zap.String("handler", in.Name)), busy: make(map[inbox.DeliveryKey]string),
+		})
 	}
-	return &Dispatcher{o}
+	return d
 }
 
-// Run delivers until ctx ends, and returns when nothing is under way any more or the grace period is over. Deliveries that were
-// not finished then are made again.
+// lastWord is how long handlers have to return once the grace period has ended their context.
+const lastWord = time.Second
+
+// Run delivers until ctx ends. It then claims no more, gives deliveries under way the grace period, ends their context, and returns
+// within a second of that, whether or not the handlers have. What was not finished counts as no attempt and is delivered again.
 func (d *Dispatcher) Run(ctx context.Context) error {
 	hard, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	context.AfterFunc(ctx, func() { time.AfterFunc(d.o.Grace, stop) })
 	var runners sync.WaitGroup
-	for i := range d.o.Instances {
-		r := &runner{Options: &d.o, Instance: &d.o.Instances[i], log: d.o.Log.With(zap.String("handler", d.o.Instances[i].Name))}
+	for _, r := range d.runners {
 		runners.Go(func() { r.run(ctx, hard) })
 	}
-	runners.Wait()
+	idle := make(chan struct{})
+	go func() { // ends with the runners; only a handler that never returns keeps it
+		runners.Wait()
+		close(idle)
+	}()
+	<-ctx.Done()
+	if within(d.o.Grace, idle) {
+		return nil
+	}
+	stop()
+	if within(lastWord, idle) {
+		return nil
+	}
+	for _, r := range d.runners {
+		r.abandon()
+	}
 	return nil
 }
 
-// runner delivers to one handler.
-type runner struct {
-	*Options
-	*Instance
-	log *zap.Logger
-}
-
-// ahead is how many claims a runner holds beyond those being handled, so that handlers do not wait for the database.
-const ahead = 64
-
-// run claims until ctx ends; what is under way may go on until hard ends.
-func (r *runner) run(ctx, hard context.Context) {
-	queue := make(chan inbox.Delivery)
-	var workers sync.WaitGroup
-	for range r.Policy.Concurrency {
-		workers.Go(func() {
-			for d := range queue {
-				r.deliver(hard, d)
-			}
-		})
-	}
-	defer workers.Wait()
-	defer close(queue)
-	for ctx.Err() == nil {
-		claimed, next, err := r.Store.Claim(ctx, r.Name, ahead+r.Policy.Concurrency)
-		switch {
-		case ctx.Err() != nil:
-		case errors.Is(err, inbox.ErrBroken), errors.Is(err, inbox.ErrClosed):
-			return // the inbox has told
-		case err != nil:
-			r.log.Warn("cannot claim deliveries, trying again", zap.Error(err))
-			next = time.Now().Add(time.Second)
-		}
-		for i, delivery := range claimed {
-			select {
-			case queue <- delivery:
-				continue
-			case <-ctx.Done():
-			}
-			r.Store.ReleaseClaims(keys(claimed[i:])...)
-			return
-		}
-		if len(claimed) == 0 {
-			r.wait(ctx, next)
-		}
-	}
-}
-
-// wait returns when there may be something to claim.
-func (r *runner) wait(ctx context.Context, next time.Time) {
-	var due <-chan time.Time
-	if !next.IsZero() {
-		timer := time.NewTimer(time.Until(next))
-		defer timer.Stop()
-		due = timer.C
-	}
+func within(limit time.Duration, done <-chan struct{}) bool {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
 	select {
-	case <-ctx.Done():
-	case <-r.Store.Wake(r.Name):
-	case <-due:
+	case <-done:
+		return true
+	case <-timer.C:
+		return false
 	}
 }
 
-// deliver makes one attempt and settles it.
-func (r *runner) deliver(hard context.Context, d inbox.Delivery) {
-	if hard.Err() != nil {
-		r.Store.ReleaseClaims(d.DeliveryKey)
-		return
-	}
-	from := time.Now()
-	err := r.attempt(hard, d)
-	if err != nil && hard.Err() != nil {
-		r.Store.ReleaseClaims(d.DeliveryKey) // our doing, not the handler's
-		return
-	}
-	now := time.Now()
-	result := decide(err, d.Attempt, r.Policy, now, rand.Float64())
-	r.Metrics.attempt(r.Name, result, now.Sub(from), now.Sub(d.Entry.ReceivedAt))
-	r.Store.Settle(inbox.Settlement{
-		DeliveryKey: d.DeliveryKey, Verdict: result.verdict, Attempts: d.Attempt, DueAt: result.dueAt, Reason: result.reason, Cause: cause(err),
-	})
-	r.report(d, result, now.Sub(from))
-}
-
-// report writes the delivery's one event. The error's text stays in the inbox: it may quote the callback.
-func (r *runner) report(d inbox.Delivery, result decision, took time.Duration) {
-	fields := []zap.Field{
-		zap.String("delivery", d.ID), zap.Int64("seq", d.Seq), zap.Int("attempt", d.Attempt),
-		zap.Stringer("verdict", result.verdict), zap.Duration("took", took),
-	}
-	switch result.verdict {
-	case inbox.VerdictDone:
-		r.log.Debug("delivered", fields...)
-	case inbox.VerdictRetry:
-		r.log.Warn("delivery failed, will be made again", append(fields, zap.String("reason", result.reason), zap.Time("due_at", result.dueAt),
-			zap.String("cause", fmt.Sprintf("callbackd inbox show %d", d.Seq)))...)
-	case inbox.VerdictBury:
-		r.log.Error("delivery buried", append(fields, zap.String("reason", result.reason),
-			zap.String("cause", fmt.Sprintf("callbackd inbox show %d", d.Seq)))...)
-	}
-}
-
-// attempt runs the handler.
-func (r *runner) attempt(ctx context.Context, d inbox.Delivery) error {
-	cb, err := r.Decode(d.Entry.Body)
-	if err != nil {
-		return fmt.Errorf("%w: %w", errDecode, err)
-	}
-	e := &d.Entry
-	delivery := &handler.Delivery{
-		ID: d.ID, Attempt: d.Attempt, Replay: d.Replay > 0,
-		EntryID: e.ID, Seq: e.Seq, ReceivedAt: e.ReceivedAt, Service: callback.Service(e.Service), Account: e.Account,
-		Flags: e.Flags(), Callback: cb,
-	}
-	ctx, cancel := context.WithTimeout(ctx, r.Policy.Timeout)
-	defer cancel()
-	defer r.watch(d)()
-	return r.guarded(ctx, delivery)
-}
-
-// guarded calls the handler and turns a panic into an error. The stack goes to the log, where code is named and data is not.
-func (r *runner) guarded(ctx context.Context, d *handler.Delivery) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			r.log.Error("handler panicked", zap.String("delivery", d.ID), zap.ByteString("stack", debug.Stack()))
-			err = fmt.Errorf("%w: %v", errPanic, p)
-		}
-	}()
-	err = r.Handler.Handle(ctx, d)
-	if err != nil && ctx.Err() != nil && !handler.IsPermanent(err) {
-		err = fmt.Errorf("%w: %w", ctx.Err(), err)
-	}
-	return err
-}
-
-// stuckAfter is how long after its time-out a handler is called stuck.
-const stuckAfter = 10 * time.Second
-
-// watch tells of a handler that does not return though its time-out has passed.
-func (r *runner) watch(d inbox.Delivery) (stop func()) {
-	var mu sync.Mutex
-	stuck, stopped := false, false
-	timer := time.AfterFunc(r.Policy.Timeout+stuckAfter, func() {
-		mu.Lock()
-		defer mu.Unlock()
-		if stopped {
-			return
-		}
-		stuck = true
-		r.Metrics.stuck.WithLabelValues(r.Name).Inc()
-		r.log.Error("handler ignores its time-out and keeps a place until it returns",
-			zap.String("delivery", d.ID), zap.Int64("seq", d.Seq), zap.Duration("timeout", r.Policy.Timeout))
-	})
-	return func() {
-		timer.Stop()
-		mu.Lock()
-		defer mu.Unlock()
-		stopped = true
-		if stuck {
-			r.Metrics.stuck.WithLabelValues(r.Name).Dec()
+// Ready names the handlers that are not taking deliveries: those that ignore a time-out, and those that have failed several times
+// running. It MUST NOT decide whether callbacks are received: a broken handler never costs a callback.
+func (d *Dispatcher) Ready() error {
+	var unready []string
+	for _, r := range d.runners {
+		if why := r.unready(); why != "" {
+			unready = append(unready, fmt.Sprintf("%s %s", r.Name, why))
 		}
 	}
-}
-
-// cause bounds the text that is kept of an error.
-func cause(err error) string {
-	const longest = 1 << 10
-	if err == nil {
-		return ""
+	if len(unready) == 0 {
+		return nil
 	}
-	s := err.Error()
-	if len(s) > longest {
-		s = s[:longest] + "..."
-	}
-	return s
-}
-
-func keys(deliveries []inbox.Delivery) []inbox.DeliveryKey {
-	list := make([]inbox.DeliveryKey, len(deliveries))
-	for i := range deliveries {
-		list[i] = deliveries[i].DeliveryKey
-	}
-	return list
+	return errors.New(strings.Join(unready, "; "))
 }

@@ -12,7 +12,7 @@ import (
 type Metrics struct {
 	attempts      *prometheus.CounterVec
 	seconds, late *prometheus.HistogramVec
-	stuck         *prometheus.GaugeVec
+	stuck, ready  *prometheus.GaugeVec
 }
 
 // NewMetrics registers the metrics with reg.
@@ -26,10 +26,12 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		late: prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: "callbackd", Subsystem: "delivery", Name: "lag_seconds",
 			Help: "Time from a callback's arrival to the end of its delivery.", Buckets: []float64{.01, .1, 1, 10, 60, 600, 3600, 86400},
 			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100}, []string{"handler"}),
+		ready: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "callbackd", Subsystem: "delivery", Name: "handler_ready",
+			Help: "0 while the handler ignores a time-out or has failed several times running, else 1."}, []string{"handler"}),
 		stuck: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "callbackd", Subsystem: "delivery", Name: "stuck_attempts",
 			Help: "Attempts whose handler ignores its time-out."}, []string{"handler"}),
 	}
-	reg.MustRegister(m.attempts, m.seconds, m.late, m.stuck)
+	reg.MustRegister(m.attempts, m.seconds, m.late, m.stuck, m.ready)
 	return m
 }
 
@@ -45,6 +47,7 @@ func (m *Metrics) prepare(name string) {
 	m.seconds.WithLabelValues(name)
 	m.late.WithLabelValues(name)
 	m.stuck.WithLabelValues(name)
+	m.ready.WithLabelValues(name).Set(1)
 }
 
 func (m *Metrics) attempt(name string, d decision, took, lag time.Duration) {
