@@ -2,6 +2,7 @@ package soap_test
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -105,12 +106,12 @@ func take(document string) (string, error) {
 		}
 		flush()
 		if token == soap.End {
-			fmt.Fprintf(&told, "end %s\n", s.Name())
+			fmt.Fprintf(&told, "end %s\n", tellName(s.Name()))
 			continue
 		}
-		fmt.Fprintf(&told, "start %s", s.Name())
+		fmt.Fprintf(&told, "start %s", tellName(s.Name()))
 		for _, a := range s.Attrs() {
-			fmt.Fprintf(&told, " %s=%q", a.Name, a.Value)
+			fmt.Fprintf(&told, " %s=%q", tellName(a.Name), a.Value)
 		}
 		told.WriteByte('\n')
 	}
@@ -123,4 +124,10 @@ func mustTake(t testing.TB, document string) string {
 		t.Fatalf("refused: %v\n%.300s", err, document)
 	}
 	return told
+}
+
+// tellName is a name on one line.
+func tellName(n soap.Name) string {
+	quoted := strconv.Quote(n.String())
+	return quoted[1 : len(quoted)-1]
 }
