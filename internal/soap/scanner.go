@@ -83,7 +83,7 @@ func (s *Scanner) Document() string { return s.doc }
 // Name is the name of the current start or end tag.
 func (s *Scanner) Name() Name { return s.name }
 
-// Attrs are the attributes of the current start tag; they are overwritten by the next.
+// Attrs are the attributes of the last start tag, until the next tag is read.
 func (s *Scanner) Attrs() []Attr { return s.attrs }
 
 // Text is the current text, references and line ends replaced.
@@ -95,7 +95,7 @@ func (s *Scanner) Depth() int { return len(s.open) }
 // Span delimits the current token in the document. An empty-element tag's End is an empty span after it.
 func (s *Scanner) Span() (from, to int) { return s.from, s.pos }
 
-// Nil reports whether the current start tag carries xsi:nil="true", whatever the prefix.
+// Nil reports whether the last start tag, if no other tag followed it, carries xsi:nil="true", whatever the prefix.
 func (s *Scanner) Nil() bool {
 	for i := range s.attrs {
 		if a := &s.attrs[i]; a.Name.Local == "nil" && a.Name.Space == XSI {
