@@ -1,18 +1,17 @@
 // Package app puts the parts together and takes them apart: the program reads here in a straight line.
 //
-//	lock data_dir -> bind sockets -> open inbox -> handlers -> admin, control -> dispatcher -> receiver
+//	lock data_dir -> open inbox -> bind sockets, all or none -> handlers -> dispatcher -> receiver -> admin, control
 //
 // The first part that ends brings the rest down, in an order that loses nothing: readiness off and lame duck, the receiver drains,
-// claims stop and deliveries get their grace, handlers close, the inbox closes, the admin listener last.
+// claims stop and deliveries get their grace, handlers close, the inbox closes, the admin listener last. Each step has a limit of
+// time; what does not keep it is left behind, for the process ends anyway and a delivery under way is made again.
 package app
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -63,6 +62,12 @@ type App struct {
 	draining   atomic.Bool
 }
 
+// The names of teardown steps that the order of stopping knows.
+const (
+	lockStep    = "data_dir lock"
+	handlerStep = "handler "
+)
+
 // New builds the program. The caller MUST Run what it returns.
 func New(ctx context.Context, o Options) (_ *App, err error) {
 	a := &App{o: o, c: o.Config, log: o.Log, registry: prometheus.NewRegistry()}
@@ -77,18 +82,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if err != nil {
 		return nil, err
 	}
-	a.teardown.push("data_dir lock", lock.Unlock)
-
-	listeners, err := a.listen()
-	if err != nil {
-		return nil, err
-	}
-	adminListener, err := bind("admin.listen", a.c.Admin.Listen)
-	if err != nil {
-		return nil, err
-	}
-	a.teardown.push("admin socket", closeOnce(adminListener))
-	a.addresses.Admin = adminListener.Addr()
+	a.teardown.push(lockStep, lock.Unlock)
 
 	a.store, err = sqlite.Open(ctx, storeOptions(a.c, a.log, inbox.NewMetrics(a.registry)))
 	if err != nil {
@@ -96,6 +90,16 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	}
 	a.teardown.push("inbox", a.store.Close)
 
+	var sockets sockets
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, sockets.close()) // else their servers close them
+		}
+	}()
+	listeners, adminListener, err := a.listen(&sockets)
+	if err != nil {
+		return nil, err
+	}
 	instances, err := a.handlers(ctx)
 	if err != nil {
 		return nil, err
@@ -111,7 +115,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if err != nil {
 		return nil, err
 	}
-	a.teardown.push("control socket", closeOnce(controlListener))
+	sockets.add(controlListener)
 	a.control = admin.NewControl(controlListener, (&Operator{Store: a.store, Config: a.c}).operations())
 	a.admin = admin.New(admin.Options{Listener: adminListener, Registry: a.registry, Checks: a.checks()})
 	return a, nil
@@ -140,16 +144,46 @@ func (a *App) Run(ctx context.Context) error {
 		a.log.Error("stopping: a part has ended", zap.Error(cause))
 	}
 
+	return a.stop(parts, cause)
+}
+
+// stopMargin is what a part gets beyond the time that it was told to take.
+const stopMargin = 5 * time.Second
+
+// stop takes everything down in order.
+func (a *App) stop(parts *parts, cause error) error {
 	a.draining.Store(true)
-	if cause == nil && a.c.Shutdown.LameDuck > 0 {
-		a.log.Info("lame duck: not ready any more, still receiving", zap.Duration("for", a.c.Shutdown.LameDuck))
-		time.Sleep(a.c.Shutdown.LameDuck)
+	if cause == nil {
+		cause = a.lameDuck(parts)
 	}
-	err := errors.Join(cause, parts.stop(a.log, "receiver"), parts.stop(a.log, "dispatcher"), parts.stop(a.log, "control"))
-	err = errors.Join(err, a.teardown.runTo(a.log, "admin socket"))
-	err = errors.Join(err, parts.stop(a.log, "admin"), a.teardown.run(a.log))
+	errs := []error{cause,
+		parts.stop(a.log, "receiver", a.c.Shutdown.Drain+stopMargin),
+		parts.stop(a.log, "dispatcher", a.c.Shutdown.Grace+stopMargin),
+		parts.stop(a.log, "control", 2*stopMargin)}
+	if parts.leftBehind("dispatcher") {
+		a.teardown.drop(handlerStep) // one of them is still at work: closing is for handlers that have returned
+	}
+	errs = append(errs, a.teardown.runTo(a.log, lockStep), parts.stop(a.log, "admin", 2*stopMargin), a.teardown.run(a.log))
 	a.log.Info("stopped")
-	return err
+	return errors.Join(errs...)
+}
+
+// lameDuck goes on receiving for a while after readiness has gone off, unless something breaks.
+func (a *App) lameDuck(parts *parts) error {
+	if a.c.Shutdown.LameDuck == 0 {
+		return nil
+	}
+	a.log.Info("lame duck: not ready any more, still receiving", zap.Duration("for", a.c.Shutdown.LameDuck))
+	over := time.NewTimer(a.c.Shutdown.LameDuck)
+	defer over.Stop()
+	select {
+	case <-over.C:
+		return nil
+	case <-a.store.Broken():
+		return a.store.Status()
+	case err := <-parts.ended():
+		return err
+	}
 }
 
 func (a *App) started() {
@@ -162,74 +196,6 @@ func (a *App) started() {
 	a.log.Info("receiving", zap.String("version", a.o.Version), zap.Strings("services", services), zap.Stringer("admin", a.addresses.Admin))
 }
 
-// listen binds every address, so that one in use is told before anything starts.
-func (a *App) listen() ([]receiver.Listener, error) {
-	a.addresses.Services = make(map[callback.Service]net.Addr)
-	byAddress := make(map[string]*receiver.Listener)
-	var order []string
-	for _, info := range callback.Catalogue() {
-		s := a.c.Services[string(info.Service)]
-		if s == nil {
-			continue
-		}
-		key := s.Listen
-		if strings.HasSuffix(key, ":0") {
-			key += " " + string(info.Service) // a port of its own each time
-		}
-		if byAddress[key] == nil {
-			l, err := a.listener("services."+string(info.Service)+".listen", s)
-			if err != nil {
-				return nil, err
-			}
-			byAddress[key] = l
-			order = append(order, key)
-		}
-		l := byAddress[key]
-		l.Services = append(l.Services, receiver.Service{Info: info, Validation: s.Validation, Path: s.Path, PublicURL: s.PublicURL})
-		a.addresses.Services[info.Service] = l.Listener.Addr()
-	}
-	listeners := make([]receiver.Listener, len(order))
-	for i, key := range order {
-		listeners[i] = *byAddress[key]
-	}
-	return listeners, nil
-}
-
-func (a *App) listener(key string, s *config.Service) (*receiver.Listener, error) {
-	l, err := bind(key, s.Listen)
-	if err != nil {
-		return nil, err
-	}
-	a.teardown.push("socket "+l.Addr().String(), closeOnce(l))
-	listener := &receiver.Listener{Listener: l}
-	if s.TLS != nil {
-		certificate, err := tls.LoadX509KeyPair(s.TLS.CertFile, s.TLS.KeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("%s: load certificate: %w", strings.TrimSuffix(key, ".listen")+".tls", err)
-		}
-		listener.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12}
-	}
-	return listener, nil
-}
-
-func bind(key, address string) (net.Listener, error) {
-	l, err := net.Listen("tcp", address)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", key, err)
-	}
-	return l, nil
-}
-
-// closeOnce closes a socket whose server may have closed it before.
-func closeOnce(l net.Listener) func() error {
-	return func() error {
-		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
-			return err
-		}
-		return nil
-	}
-}
-
 // handlers opens the handlers and tells the inbox of them.
 func (a *App) handlers(ctx context.Context) ([]dispatch.Instance, error) {
 	var instances []dispatch.Instance
@@ -240,7 +206,7 @@ func (a *App) handlers(ctx context.Context) ([]dispatch.Instance, error) {
 		if err != nil {
 			return nil, fmt.Errorf("handlers.%s: %w", name, err)
 		}
-		a.teardown.push("handler "+name, opened.Close)
+		a.teardown.push(handlerStep+name, opened.Close)
 		instances = append(instances, dispatch.Instance{Name: name, Handler: opened, Policy: h.Delivery.Policy()})
 		names = append(names, name)
 	}

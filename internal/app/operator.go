@@ -5,6 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
 
 	"callbackd/internal/admin"
 	"callbackd/internal/callback"
@@ -116,13 +120,23 @@ func (o *Operator) operations() map[string]admin.Operation {
 	}
 }
 
+// outcome is what goes over the control socket: an answer, or that there was nothing to find, which has an exit code of its own.
+type outcome[A any] struct {
+	Answer   A      `json:"answer"`
+	NotFound string `json:"not_found,omitempty"`
+}
+
 func operation[Q, A any](do func(context.Context, Q) (A, error)) admin.Operation {
 	return func(ctx context.Context, raw json.RawMessage) (any, error) {
 		var request Q
 		if err := json.Unmarshal(raw, &request); err != nil {
 			return nil, fmt.Errorf("read request: %w", err)
 		}
-		return do(ctx, request)
+		answer, err := do(ctx, request)
+		if errors.Is(err, inbox.ErrNotFound) {
+			return outcome[A]{NotFound: strings.TrimPrefix(err.Error(), inbox.ErrNotFound.Error()+": ")}, nil
+		}
+		return outcome[A]{Answer: answer}, err
 	}
 }
 
@@ -130,10 +144,12 @@ func operation[Q, A any](do func(context.Context, Q) (A, error)) admin.Operation
 // when none does.
 func Operate[Q, A any](ctx context.Context, c *config.Config, log *zap.Logger, name string, request Q,
 	do func(*Operator, context.Context, Q) (A, error)) (answer A, err error) {
+	if _, err := os.Stat(filepath.Join(c.DataDir, sqlite.File)); errors.Is(err, os.ErrNotExist) {
+		return answer, fmt.Errorf("%w: %s holds no inbox yet; it is created when `callbackd serve` starts", inbox.ErrNotFound, c.DataDir)
+	}
 	lock, err := sqlite.LockDir(c.DataDir)
 	if errors.Is(err, sqlite.ErrInUse) {
-		err = admin.Call(ctx, c.DataDir, name, request, &answer)
-		return answer, err
+		return ask[Q, A](ctx, c.DataDir, name, request, err)
 	}
 	if err != nil {
 		return answer, err
@@ -147,4 +163,17 @@ func Operate[Q, A any](ctx context.Context, c *config.Config, log *zap.Logger, n
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
 	return do(&Operator{Store: store, Config: c}, ctx, request)
+}
+
+// ask has the callbackd that holds the lock do it. inUse is the error of the lock.
+func ask[Q, A any](ctx context.Context, dir, name string, request Q, inUse error) (answer A, err error) {
+	var o outcome[A]
+	err = admin.Call(ctx, dir, name, request, &o)
+	switch {
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return answer, fmt.Errorf("%w, and it does not answer: it is starting, stopping, or another command: try again", inUse)
+	case err == nil && o.NotFound != "":
+		return answer, fmt.Errorf("%w: %s", inbox.ErrNotFound, o.NotFound)
+	}
+	return o.Answer, err
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -45,21 +47,40 @@ func (ps *parts) start(name string, run func(context.Context) error) {
 // ended gets the error of the first part that ends by itself.
 func (ps *parts) ended() <-chan error { return ps.first }
 
-// stop ends a part and waits for it.
-func (ps *parts) stop(log *zap.Logger, name string) error {
-	for _, p := range ps.list {
-		if p.name != name {
-			continue
-		}
-		from := time.Now()
-		p.cancel()
-		<-p.done
-		log.Info("stopped part", zap.String("part", name), zap.Duration("took", time.Since(from)), zap.Error(p.err))
-		if p.err != nil {
-			return fmt.Errorf("stop %s: %w", name, p.err)
-		}
+// stop ends a part and waits for it, no longer than the limit.
+func (ps *parts) stop(log *zap.Logger, name string, limit time.Duration) error {
+	p := ps.named(name)
+	from := time.Now()
+	p.cancel()
+	over := time.NewTimer(limit)
+	defer over.Stop()
+	select {
+	case <-p.done:
+	case <-over.C:
+		log.Error("a part does not stop and is left behind", zap.String("part", name), zap.Duration("waited", limit))
+		return fmt.Errorf("stop %s: %w %s", name, errLeftBehind, limit)
+	}
+	log.Info("stopped part", zap.String("part", name), zap.Duration("took", time.Since(from)), zap.Error(p.err))
+	if p.err != nil {
+		return fmt.Errorf("stop %s: %w", name, p.err)
 	}
 	return nil
+}
+
+var errLeftBehind = errors.New("still busy after")
+
+// leftBehind reports whether a part that was told to stop is still at work.
+func (ps *parts) leftBehind(name string) bool {
+	select {
+	case <-ps.named(name).done:
+		return false
+	default:
+		return true
+	}
+}
+
+func (ps *parts) named(name string) *part {
+	return ps.list[slices.IndexFunc(ps.list, func(p *part) bool { return p.name == name })]
 }
 
 // teardown is what has to be undone, the last thing first.
@@ -83,10 +104,32 @@ func (t *teardown) runTo(log *zap.Logger, last string) error {
 			break
 		}
 		t.steps = t.steps[:len(t.steps)-1]
-		if err := s.undo(); err != nil {
+		if err := s.within(stepLimit); err != nil {
 			log.Error("teardown failed", zap.String("step", s.name), zap.Error(err))
 			errs = append(errs, fmt.Errorf("close %s: %w", s.name, err))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// stepLimit bounds each step.
+const stepLimit = 15 * time.Second
+
+// within undoes a step, or leaves it behind.
+func (s step) within(limit time.Duration) error {
+	done := make(chan error, 1)
+	go func() { done <- s.undo() }()
+	over := time.NewTimer(limit)
+	defer over.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-over.C:
+		return fmt.Errorf("%w %s", errLeftBehind, limit)
+	}
+}
+
+// drop leaves out the steps whose names begin so.
+func (t *teardown) drop(prefix string) {
+	t.steps = slices.DeleteFunc(t.steps, func(s step) bool { return strings.HasPrefix(s.name, prefix) })
 }

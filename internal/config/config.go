@@ -271,6 +271,13 @@ func (c *Config) complete(d *decoder, dir string) {
 			absolute("services."+name+".tls.key_file", &s.TLS.KeyFile)
 		}
 	}
+	for name, h := range c.Handlers {
+		if files, ok := h.Config.(interface{ Paths() map[string]*string }); ok {
+			for key, path := range files.Paths() {
+				absolute("handlers."+name+"."+key, path)
+			}
+		}
+	}
 	for i := range c.Credentials {
 		path := fmt.Sprintf("credentials[%d].password_file", i)
 		absolute(path, &c.Credentials[i].PasswordFile)

@@ -31,6 +31,9 @@ func (c *Config) Validate() []error {
 	return nil
 }
 
+// Paths are the keys that name files, for the configuration to make them absolute: a relative one is relative to its own folder.
+func (c *Config) Paths() map[string]*string { return map[string]*string{"path": &c.Path} }
+
 // Open implements [handler.Config].
 func (c *Config) Open(context.Context, handler.Env) (handler.Handler, error) {
 	f, err := open(c.Path)
