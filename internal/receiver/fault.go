@@ -87,7 +87,8 @@ func classify(err error) refusal {
 const (
 	// retryAfter is what our own failures tell the sender. The platform is not known to heed it; others do.
 	retryAfter = "5"
-	// linger is how long what is left of a refused request is still read, so that its sender gets to see the answer.
+	// linger is how long what is left of a refused request is still read, so that its sender gets to see the answer. After an early
+	// refusal of "Expect: 100-continue" net/http would wait for the body as long as for any other.
 	linger = time.Second
 )
 
@@ -117,8 +118,8 @@ func refuse(w http.ResponseWriter, r refusal, err error, version soap.Version) {
 	}
 	if r.end == hang {
 		h.Set("Connection", "close")
-		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(linger)) // if it fails, the time-outs of the server hold
 	}
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(linger)) // if it fails, the time-outs of the server hold
 	w.WriteHeader(r.status)
 	_, _ = w.Write(body) // the sender may be gone
 }

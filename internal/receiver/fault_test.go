@@ -167,12 +167,15 @@ func TestRefusals(t *testing.T) {
 			if entries := r.entries(); len(entries) > 0 {
 				t.Errorf("%d entries in the inbox", len(entries))
 			}
+			if tt.first == nil {
+				r.eventually("the memory is given back", func() bool { return r.metric("callbackd_in_flight_bytes") == 0 })
+			}
 			if tt.closed {
 				c.ended()
 				return
 			}
-			c.send("", "GET /?wsdl HTTP/1.1", "Host: callbackd")
-			if next := c.answer().status; next != http.StatusOK && next != tt.status {
+			c.send("", "GET / HTTP/1.1", "Host: callbackd")
+			if next := c.answer().status; next != http.StatusMethodNotAllowed && next != tt.status {
 				t.Errorf("the next request on the connection gets %d", next)
 			}
 		})
