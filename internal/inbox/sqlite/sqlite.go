@@ -108,6 +108,7 @@ type Store struct {
 	files    []watched
 	handlers registry
 	claims   claims
+	erasing  sync.Mutex
 	stop     context.CancelFunc
 	finished sync.WaitGroup
 }
@@ -128,7 +129,8 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 			s.closeDatabases()
 		}
 	}()
-	if s.wdb, err = openDB(path, o.VFS, "_txlock=immediate"); err != nil {
+	if s.wdb, err = openDB(path, o.VFS, "_txlock=immediate",
+		"_pragma=secure_delete(ON)"); err != nil {
 		return nil, err
 	}
 	s.wdb.SetMaxOpenConns(1)
