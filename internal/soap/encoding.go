@@ -174,32 +174,52 @@ func fromUTF16(body []byte, bigEndian bool, most int) (string, error) {
 	if len(body)%2 != 0 {
 		return "", encodingError("UTF-16 ends within a character")
 	}
+	size := 0
+	for i := 0; i < len(body); {
+		r, width := utf16Rune(body[i:], bigEndian)
+		if width == 0 {
+			return "", encodingErrorAt(utf16String(body[:i], bigEndian, size), "UTF-16 surrogate without its other half")
+		}
+		size += utf8.RuneLen(r)
+		i += width
+	}
+	if size > most {
+		return "", limitError(most, "bytes")
+	}
+	return utf16String(body, bigEndian, size), nil
+}
+
+// utf16String is a checked body in UTF-8, which takes size bytes.
+func utf16String(body []byte, bigEndian bool, size int) string {
+	var b strings.Builder
+	b.Grow(size)
+	for i := 0; i < len(body); {
+		r, width := utf16Rune(body[i:], bigEndian)
+		b.WriteRune(r)
+		i += width
+	}
+	return b.String()
+}
+
+// utf16Rune is the first character of a body of whole units, and its width in bytes, or 0 for half a pair of surrogates.
+func utf16Rune(body []byte, bigEndian bool) (r rune, width int) {
 	unit := func(i int) rune {
 		if bigEndian {
 			return rune(body[i])<<8 | rune(body[i+1])
 		}
 		return rune(body[i+1])<<8 | rune(body[i])
 	}
-	var b strings.Builder
-	b.Grow(min(len(body)/2+len(body)/8, most))
-	for i := 0; i < len(body); i += 2 {
-		r := unit(i)
-		if utf16.IsSurrogate(r) {
-			low := rune(0)
-			if i+2 < len(body) {
-				low = unit(i + 2)
-			}
-			if r = utf16.DecodeRune(r, low); r == utf8.RuneError {
-				return "", encodingErrorAt(b.String(), "UTF-16 surrogate without its other half")
-			}
-			i += 2
-		}
-		b.WriteRune(r)
-		if b.Len() > most {
-			return "", limitError(most, "bytes")
-		}
+	r = unit(0)
+	if !utf16.IsSurrogate(r) {
+		return r, 2
 	}
-	return b.String(), nil
+	if len(body) < 4 {
+		return 0, 0
+	}
+	if r = utf16.DecodeRune(r, unit(2)); r == utf8.RuneError {
+		return 0, 0
+	}
+	return r, 4
 }
 
 // invalidUTF8 is the offset of the first byte that is not part of a UTF-8 character, or -1.

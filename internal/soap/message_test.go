@@ -60,6 +60,15 @@ func message(collections int) string {
 // in is a document with content within its root, in which the prefix p is declared.
 func in(content string) string { return `<r xmlns:p="urn:p">` + content + `</r>` }
 
+// numbered is n numbers in a format.
+func numbered(format string, n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, format, i)
+	}
+	return b.String()
+}
+
 // scan reads a document to its end.
 func scan(document string, limits soap.Limits) error {
 	var s soap.Scanner

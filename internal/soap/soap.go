@@ -78,7 +78,7 @@ func (l Limits) WithDefaults() Limits {
 		Bytes:      cmp.Or(l.Bytes, 8<<20),
 		Depth:      cmp.Or(l.Depth, 64),
 		Attributes: cmp.Or(l.Attributes, 64),
-		Namespaces: cmp.Or(l.Namespaces, 128),
+		Namespaces: cmp.Or(l.Namespaces, 64),
 		Tokens:     cmp.Or(l.Tokens, 2_000_000),
 		Name:       cmp.Or(l.Name, 1<<10),
 		Text:       cmp.Or(l.Text, 1<<20),
