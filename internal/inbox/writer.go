@@ -54,7 +54,7 @@ type Writer struct {
 	committer Committer
 	o         WriterOptions
 	metrics   *Metrics
-	now       func() time.Time
+	now       func() time.Time // for what is recorded; what is measured takes time.Now, which no change of the system's clock disturbs
 
 	mu          sync.Mutex
 	work        *sync.Cond
@@ -120,14 +120,14 @@ func NewWriter(c Committer, o WriterOptions, m *Metrics, now func() time.Time) *
 // meet, or none and a queue longer than the budget, the answer is ErrOverloaded and nothing was queued. Once queued, the
 // append is waited for to its end.
 func (w *Writer) Append(ctx context.Context, arrival Arrival) (Receipt, error) {
-	a := &Append{Arrival: arrival, queuedAt: w.now(), done: make(chan struct{})}
+	a := &Append{Arrival: arrival, queuedAt: time.Now(), done: make(chan struct{})}
 	if err := w.admit(ctx, a); err != nil {
 		w.metrics.failed(err)
 		w.shed()
 		return Receipt{}, err
 	}
 	<-a.done
-	w.metrics.appendSeconds.Observe(w.now().Sub(a.queuedAt).Seconds())
+	w.metrics.appendSeconds.Observe(time.Now().Sub(a.queuedAt).Seconds())
 	if a.err != nil {
 		w.metrics.failed(a.err)
 		return Receipt{}, a.err
@@ -285,7 +285,7 @@ func (w *Writer) take() (r round, ok bool) {
 		case w.closed:
 			return r, false
 		case len(w.settlements) > 0:
-			timer := time.AfterFunc(w.retryAt.Sub(w.now()), w.nudge)
+			timer := time.AfterFunc(w.retryAt.Sub(time.Now()), w.nudge)
 			w.work.Wait()
 			timer.Stop()
 		default:
@@ -302,7 +302,7 @@ func (w *Writer) take() (r round, ok bool) {
 	if len(w.tasks) > 0 {
 		r.task, w.tasks = w.tasks[0], w.tasks[1:]
 	}
-	w.roundFrom = w.now()
+	w.roundFrom = time.Now()
 	return r, true
 }
 
@@ -315,7 +315,7 @@ func (w *Writer) nudge() {
 
 // settlementsReady reports whether settlements are to be written now. A closed writer makes its last try at once. w.mu is held.
 func (w *Writer) settlementsReady() bool {
-	return len(w.settlements) > 0 && (w.closed || !w.now().Before(w.retryAt))
+	return len(w.settlements) > 0 && (w.closed || !time.Now().Before(w.retryAt))
 }
 
 // takeAppends and takeSettlements let go of what they take, so that no finished body is kept alive by the queue. w.mu is held.
@@ -355,9 +355,9 @@ func (w *Writer) takeSettlements(besideOthers bool) []Settlement {
 }
 
 func (w *Writer) commit(appends []*Append, settlements []Settlement) {
-	from := w.now()
+	from := time.Now()
 	err := guarded(func() error { return w.committer.Commit(appends, settlements) })
-	w.metrics.commitSeconds.Observe(w.now().Sub(from).Seconds())
+	w.metrics.commitSeconds.Observe(time.Now().Sub(from).Seconds())
 	if len(appends) > 0 {
 		w.metrics.batchSize.Observe(float64(len(appends)))
 	}
@@ -382,7 +382,7 @@ func (w *Writer) keep(settlements []Settlement) {
 	}
 	w.settlements = append(settlements, w.settlements...)
 	w.metrics.queuedSettlements.Set(float64(len(w.settlements)))
-	w.retryAt = w.now().Add(w.o.RetryAfter)
+	w.retryAt = time.Now().Add(w.o.RetryAfter)
 }
 
 // perform runs a task, unless the transaction before it broke the store.
@@ -392,9 +392,9 @@ func (w *Writer) perform(t *task) {
 		t.err = w.Status()
 		return
 	}
-	from := w.now()
+	from := time.Now()
 	t.err = guarded(t.run)
-	w.metrics.taskSeconds.Observe(w.now().Sub(from).Seconds())
+	w.metrics.taskSeconds.Observe(time.Now().Sub(from).Seconds())
 	if t.err != nil {
 		w.note(t.err, 0)
 	}
@@ -405,7 +405,7 @@ func (w *Writer) endRound(counts bool) {
 	defer w.mu.Unlock()
 	if counts {
 		const weight = 8
-		w.average += (w.now().Sub(w.roundFrom) - w.average) / weight
+		w.average += (time.Now().Sub(w.roundFrom) - w.average) / weight
 	}
 	w.roundFrom = time.Time{}
 }
