@@ -9,11 +9,12 @@ import (
 	"callbackd/internal/callback"
 )
 
-// Event is the JSON form of a delivery: a CloudEvents 1.0 event whose data is the callback. Fields may be added; none is removed
-// or given another meaning.
+// Event is the JSON form of a delivery: a CloudEvents 1.0 event whose data is the callback. The order of its fields is that of
+// this type. Fields may be added; none is removed or given another meaning. It holds personal data, in subject and data.
 type Event struct {
+	// SpecVersion is "1.0".
 	SpecVersion string `json:"specversion"`
-	// ID is the delivery's: the same over its attempts.
+	// ID is the delivery's: the same over its attempts. Drop an event whose ID you have seen.
 	ID string `json:"id"`
 	// Source is "/thingspace/ACCOUNT/SERVICE".
 	Source string `json:"source"`
@@ -22,19 +23,23 @@ type Event struct {
 	// Subject is the first device's "KIND:IDENTIFIER", else the RequestId.
 	Subject string `json:"subject,omitempty"`
 	// Time is when the callback arrived. The platform's messages bear no time of their own.
-	Time            time.Time `json:"time"`
-	DataContentType string    `json:"datacontenttype"`
+	Time time.Time `json:"time"`
+	// DataContentType is "application/json".
+	DataContentType string `json:"datacontenttype"`
 
 	// What follows are extension attributes.
 
+	// Service is the listener that the callback arrived at, and Account the label of the credentials it carried.
 	Service string `json:"service"`
 	Account string `json:"account"`
 	// Sequence is the entry's number, of a fixed width so that texts sort as numbers do.
 	Sequence  string `json:"sequence"`
 	Flags     string `json:"flags,omitempty"` // words, separated by commas
 	RequestID string `json:"requestid,omitempty"`
-	Replay    bool   `json:"replay,omitempty"`
+	// Replay is set when an operator asked for this delivery.
+	Replay bool `json:"replay,omitempty"`
 
+	// Data is the callback.
 	Data *callback.Callback `json:"data"`
 }
 

@@ -8,7 +8,7 @@ import (
 
 // Type is the handler type "log".
 func Type() handler.Type {
-	return handler.Type{Name: "log", Config: func() handler.Config { return &Config{} }, Concurrency: 1, TakesTests: true}
+	return handler.Type{Name: "log", Config: func() handler.Config { return &Config{} }, TakesTests: true}
 }
 
 // Config of a log handler. It has no settings of its own.
