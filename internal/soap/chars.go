@@ -27,8 +27,8 @@ var class = func() (t [256]uint8) {
 	return t
 }()
 
-// space is the white space of XML.
-const space = " \t\r\n"
+// whiteSpace is the production S of XML 1.0.
+const whiteSpace = " \t\r\n"
 
 func isSpace(c byte) bool { return c == ' ' || c == '\n' || c == '\t' || c == '\r' }
 

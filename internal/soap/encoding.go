@@ -123,7 +123,7 @@ func declaredEncoding(document string) string {
 	if !found {
 		return ""
 	}
-	rest = strings.TrimLeft(rest, space+"=")
+	rest = strings.TrimLeft(rest, whiteSpace+"=")
 	if rest == "" || rest[0] != '"' && rest[0] != '\'' {
 		return ""
 	}

@@ -99,7 +99,7 @@ func nextMarkup(s *Scanner) (Token, error) {
 		if err != nil || token != Text {
 			return token, err
 		}
-		if strings.Trim(s.Text(), space) != "" {
+		if strings.Trim(s.Text(), whiteSpace) != "" {
 			return token, s.errorf(s.from, "text where only elements may stand")
 		}
 	}
@@ -120,7 +120,7 @@ func header(s *Scanner, env *Envelope) error {
 				return s.place(s.from, &Error{Class: ErrMustUnderstand,
 					Msg: "header block " + quoteName(s.Name().Local) + " demands to be understood, and is not"})
 			}
-		case token == Text && s.Depth() == depth && strings.Trim(s.Text(), space) != "":
+		case token == Text && s.Depth() == depth && strings.Trim(s.Text(), whiteSpace) != "":
 			return s.errorf(s.from, "text where only elements may stand")
 		}
 		if token == Start && secretDepth == 0 && strings.EqualFold(s.Name().Local, "Password") {
@@ -143,7 +143,7 @@ func header(s *Scanner, env *Envelope) error {
 func mandatory(s *Scanner, v Version) bool {
 	must := false
 	for _, a := range s.Attrs() {
-		value := strings.Trim(a.Value, space)
+		value := strings.Trim(a.Value, whiteSpace)
 		switch a.Name {
 		case Name{v.namespace(), "mustUnderstand"}:
 			must = value == "1" || value == "true"

@@ -91,9 +91,11 @@ func read(raw []byte, charset string) error {
 }
 
 // take reads a document to its end and tells its tokens, one a line: adjacent texts are one, attributes in their order.
-func take(document string) (string, error) {
+func take(document string) (string, error) { return takeWithin(document, soap.Limits{}) }
+
+func takeWithin(document string, limits soap.Limits) (string, error) {
 	var s soap.Scanner
-	s.Reset(document, soap.Limits{})
+	s.Reset(document, limits)
 	var told, text strings.Builder
 	flush := func() {
 		if text.Len() > 0 {

@@ -99,7 +99,7 @@ func (s *Scanner) Span() (from, to int) { return s.from, s.pos }
 func (s *Scanner) Nil() bool {
 	for i := range s.attrs {
 		if a := &s.attrs[i]; a.Name.Local == "nil" && a.Name.Space == XSI {
-			v := strings.Trim(a.Value, space)
+			v := strings.Trim(a.Value, whiteSpace)
 			return v == "true" || v == "1"
 		}
 	}
