@@ -55,7 +55,7 @@ func (c *canonical) start(name soap.Name, attrs []soap.Attr) {
 		c.buf = append(c.buf, markAttr)
 		c.name(a.Name)
 		c.buf = append(c.buf, markSep)
-		if a.Name == (soap.Name{Space: soap.XSI, Local: "nil"}) && strings.Trim(a.Value, " ") == "1" {
+		if a.Name == nilName && strings.Trim(a.Value, " ") == "1" {
 			c.buf = append(c.buf, "true"...)
 			continue
 		}

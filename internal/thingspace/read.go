@@ -532,11 +532,17 @@ func (d *decoder) aside(extra *[]callback.Element, r rank) error {
 	return nil
 }
 
+// nilName is the name of xsi:nil.
+var nilName = soap.Name{Space: soap.XSI, Local: "nil"}
+
 // tree reads the current element as it stands, passwords masked: nothing that leaves this package holds one.
 func (d *decoder) tree() (callback.Element, error) {
 	name := d.s.Name()
 	e := callback.Element{Name: name.Local, Namespace: name.Space, Nil: d.s.Nil()}
 	for _, a := range d.s.Attrs() {
+		if e.Nil && a.Name == nilName {
+			continue
+		}
 		if e.Attributes == nil {
 			e.Attributes = make(map[string]string)
 		}

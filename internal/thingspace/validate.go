@@ -74,30 +74,28 @@ func NewValidator() (*Validator, error) {
 // Validate lists the violations of m, at most [MaxViolations]. Extensions are none. It fails only when ctx ends: a message MUST
 // NOT be lost because the validator cannot judge it, so that is a violation too.
 func (v *Validator) Validate(ctx context.Context, m *Message) ([]Violation, error) {
-	var violations []Violation
-	wrongRoot := m.wrongRoot()
-	if wrongRoot != "" {
-		violations = append(violations, m.atRoot("root", wrongRoot))
+	if wrong := m.wrongRoot(); wrong != "" {
+		return []Violation{m.atRoot("root", wrong)}, nil // the schema says nothing of such a payload
 	}
 	session := v.sessions.Get().(*xsd.Session)
 	defer v.sessions.Put(session)
 	published := m.published()
 	err := session.Validate(ctx, strings.NewReader(published))
 	if err == nil {
-		return violations, nil
+		return nil, nil
 	}
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("validate: %w", err)
 	}
+	var violations []Violation
 	for _, e := range flatten(err) {
+		v := m.atRoot("validator", "the validator fails on this message")
 		var x *xsderrors.Error
-		switch {
-		case len(violations) == MaxViolations:
-		case !errors.As(e, &x):
-			violations = append(violations, m.atRoot("validator", "the validator fails on this message"))
-		case x.Code == xsderrors.CodeValidationRoot && wrongRoot != "": // said already
-		default:
-			violations = append(violations, violation(x, published))
+		if errors.As(e, &x) {
+			v = violation(x, published)
+		}
+		if len(violations) < MaxViolations && !(len(violations) > 0 && v.repeats(violations[len(violations)-1])) {
+			violations = append(violations, v)
 		}
 	}
 	return violations, nil
@@ -160,6 +158,11 @@ func violation(x *xsderrors.Error, published string) Violation {
 		v.Msg = "the validator does not accept it: " + string(x.Code)
 	}
 	return v
+}
+
+// repeats reports whether v says what was said before: every tag and every text within a nil element breaks the same rule.
+func (v Violation) repeats(before Violation) bool {
+	return v.Rule == "nil" && v.Rule == before.Rule && v.Path == before.Path && v.Msg == before.Msg
 }
 
 // lineStart is where a line, counted from 1, begins in text.
