@@ -56,7 +56,7 @@ func (in *intake) finish(e *event) {
 		in.log.Debug("described", e.fields(took)...)
 	case refused:
 		in.log.Warn("refused", append(e.fields(took),
-			zap.Int("status", e.refusal.status), zap.String("reason", e.refusal.reason), zap.String("error", shown(e.err.Error())))...)
+			zap.Int("status", e.refusal.status), zap.String("reason", e.refusal.reason), zap.String("error", shown(told(e.err))))...)
 	}
 }
 

@@ -33,7 +33,7 @@ type refusal struct {
 	code   soap.Code
 	reason string // the metric's label: exactly one for each refusal
 	end    fate
-	// text is what the sender gets to read; empty: the error's own text, which then holds nothing internal.
+	// text is what the sender gets to read; empty: what is told of the error, which then holds nothing internal.
 	text string
 }
 
@@ -96,7 +96,7 @@ const (
 func refuse(w http.ResponseWriter, r refusal, err error, version soap.Version) {
 	text := r.text
 	if text == "" {
-		text = err.Error()
+		text = told(err)
 	}
 	body := soap.Fault(version, r.code, text)
 	h := w.Header()
