@@ -11,7 +11,7 @@ import (
 
 // Type is the handler type "ndjson".
 func Type() handler.Type {
-	return handler.Type{Name: "ndjson", Config: func() handler.Config { return &Config{} }, Concurrency: 1}
+	return handler.Type{Name: "ndjson", Config: func() handler.Config { return &Config{} }}
 }
 
 // Config of an ndjson handler.
@@ -19,6 +19,9 @@ type Config struct {
 	// Path is the file to append to. It is created if it is not there; its folder has to be.
 	Path string `yaml:"path"`
 }
+
+// Paths implements [handler.Files].
+func (c *Config) Paths() map[string]*string { return map[string]*string{"path": &c.Path} }
 
 // Validate implements [handler.Config].
 func (c *Config) Validate() []error {
@@ -30,9 +33,6 @@ func (c *Config) Validate() []error {
 	}
 	return nil
 }
-
-// Paths are the keys that name files, for the configuration to make them absolute: a relative one is relative to its own folder.
-func (c *Config) Paths() map[string]*string { return map[string]*string{"path": &c.Path} }
 
 // Open implements [handler.Config].
 func (c *Config) Open(context.Context, handler.Env) (handler.Handler, error) {

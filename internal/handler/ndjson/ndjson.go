@@ -1,7 +1,14 @@
 // Package ndjson is the handler type "ndjson": it appends each callback to a file, one JSON event a line.
 //
-// The promise: a delivery is done when its line is on disk, whole. A line that could not be written whole is taken back, and one
-// that a crash cut short is taken back at the next start, for its delivery will be made again.
+//	Handle --+                                      +--> done
+//	Handle --+--> batch: one write, one sync, whole +--> done
+//
+// The promise: a delivery is done when its line is on disk, whole. What could not be written whole is taken back, and a line that a
+// crash cut short is taken back when the file is next opened, for its delivery will be made again. Nothing in the file that this
+// package did not write is ever removed.
+//
+// The limits: one process writes a file, which a lock sees to; a line cut short in a file that was renamed since stays there; a disk
+// that hangs cannot be interrupted.
 package ndjson
 
 import (
@@ -12,39 +19,85 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"sync"
 
 	"callbackd/internal/handler"
+
+	"golang.org/x/sys/unix"
 )
 
 // file appends events. It is safe for concurrent use.
 type file struct {
 	path string
 
-	mu sync.Mutex
-	f  *os.File
+	disk   sync.Mutex // held while a batch is written
+	f      *os.File   // nil once closed
+	gather sync.Mutex // guards next and what is in it
+	next   *batch
 }
 
-func (h *file) Handle(_ context.Context, d *handler.Delivery) error {
-	line, err := json.Marshal(d.Event())
-	if err != nil {
+// batch is what is written and synced at once: all the lines that came while the batch before was on its way.
+type batch struct {
+	lines []byte
+	done  chan struct{}
+	err   error // once done is closed
+}
+
+func (h *file) Handle(ctx context.Context, d *handler.Delivery) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	var line bytes.Buffer
+	e := json.NewEncoder(&line)
+	e.SetEscapeHTML(false) // it is no HTML, and is read by people too
+	if err := e.Encode(d.Event()); err != nil {
 		return handler.Permanent(fmt.Errorf("marshal event: %w", err))
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
+	return h.append(ctx, line.Bytes())
+}
+
+// append adds a line to the next batch. The first to do so writes the batch, when the disk is free, and the others wait for it.
+func (h *file) append(ctx context.Context, line []byte) error {
+	h.gather.Lock()
+	first := h.next == nil
+	if first {
+		h.next = &batch{done: make(chan struct{})}
+	}
+	b := h.next
+	b.lines = append(b.lines, line...)
+	h.gather.Unlock()
+	if first {
+		h.flush(b)
+	}
+	select {
+	case <-b.done:
+		return b.err
+	case <-ctx.Done():
+		return ctx.Err() // the line may be written all the same, and the delivery is made again: at least once
+	}
+}
+
+func (h *file) flush(b *batch) {
+	h.disk.Lock()
+	defer h.disk.Unlock()
+	h.gather.Lock()
+	h.next = nil
+	h.gather.Unlock()
+	b.err = h.write(b.lines)
+	close(b.done)
+}
+
+// write appends whole lines and syncs them, or leaves the file as it was. h.disk is held.
+func (h *file) write(lines []byte) error {
 	if err := h.follow(); err != nil {
 		return err
 	}
-	return h.append(append(line, '\n'))
-}
-
-// append writes a whole line and syncs it, or leaves the file as it was.
-func (h *file) append(line []byte) error {
 	size, err := h.f.Seek(0, io.SeekEnd)
 	if err != nil {
 		return fmt.Errorf("append event: %w", err)
 	}
-	_, err = h.f.Write(line)
+	_, err = h.f.Write(lines)
 	if err == nil {
 		err = h.f.Sync()
 	}
@@ -54,8 +107,11 @@ func (h *file) append(line []byte) error {
 	return nil
 }
 
-// follow opens the file anew when something else stands under its name: it was rotated.
+// follow opens the file anew when something else stands under its name: it was rotated. h.disk is held.
 func (h *file) follow() error {
+	if h.f == nil {
+		return fmt.Errorf("append event: %w", os.ErrClosed)
+	}
 	at, err := os.Stat(h.path)
 	if err == nil {
 		var opened os.FileInfo
@@ -64,65 +120,116 @@ func (h *file) follow() error {
 		}
 	}
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("look at the file: %w", err)
+		return fmt.Errorf("look at events file: %w", err)
 	}
 	f, err := open(h.path)
 	if err != nil {
 		return err
 	}
-	old := h.f
+	_ = h.f.Close() // all that is in it is synced
 	h.f = f
-	return old.Close()
+	return nil
 }
 
 func (h *file) Close() error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.f.Close()
+	h.disk.Lock()
+	defer h.disk.Unlock()
+	if h.f == nil {
+		return nil
+	}
+	err := h.f.Close()
+	h.f = nil
+	return err
 }
 
 // open opens the file for appending, for its owner alone if it is new: it holds personal data.
 func open(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("open events file: %w", err)
+	// Without O_NONBLOCK, a pipe under that name would stop the program; regular files do not know the difference.
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|os.O_APPEND|unix.O_NONBLOCK, 0o600)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil, fmt.Errorf("path: there is no folder %s: create it, for the user that callbackd runs as", filepath.Dir(path))
+	case errors.Is(err, unix.EISDIR):
+		return nil, fmt.Errorf("path: %s is a folder: name a file in it", path)
+	case errors.Is(err, os.ErrPermission):
+		return nil, fmt.Errorf("path: %w: the user that callbackd runs as must be able to write it", err)
+	case err != nil:
+		return nil, fmt.Errorf("path: %w", err)
 	}
-	if err := mend(f); err != nil {
-		return nil, errors.Join(fmt.Errorf("open events file: %w", err), f.Close())
+	if err := prepare(f); err != nil {
+		return nil, errors.Join(fmt.Errorf("path: %s: %w", path, err), f.Close())
 	}
 	return f, nil
 }
 
-// lineStart begins every line that this handler writes.
+// prepare makes sure that the file is one to write lines to, is nobody else's, stands under its name after a crash, and ends in a whole
+// line.
+func prepare(f *os.File) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return errors.New("is no regular file, so nothing in it can be made durable")
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return errors.New("another handler or program writes it: give each a file of its own")
+		}
+		return fmt.Errorf("lock: %w", err)
+	}
+	if err := syncFolder(filepath.Dir(f.Name())); err != nil {
+		return fmt.Errorf("sync folder: %w", err)
+	}
+	return mend(f)
+}
+
+func syncFolder(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// lineStart begins every line that this package writes.
 const lineStart = `{"specversion":`
 
 // mend takes back a line that was cut short. Anything else at the end of the file is not ours: it only gets its line end.
 func mend(f *os.File) error {
 	size, err := f.Seek(0, io.SeekEnd)
-	if err != nil || size == 0 {
+	if err != nil {
 		return err
 	}
-	const longestLine = 64 << 20
-	tail := make([]byte, 0, 4096)
-	for at := size; at > 0 && len(tail) < longestLine; {
-		step := min(at, 64<<10)
-		at -= step
-		part := make([]byte, step)
-		if _, err := f.ReadAt(part, at); err != nil {
-			return err
-		}
-		if i := bytes.LastIndexByte(part, '\n'); i >= 0 {
-			tail = append(part[i+1:len(part):len(part)], tail...)
-			break
-		}
-		tail = append(part, tail...)
+	from, err := lastLine(f, size)
+	if err != nil || from == size {
+		return err
 	}
-	switch {
-	case len(tail) == 0:
-		return nil
-	case bytes.HasPrefix(tail, []byte(lineStart)), bytes.HasPrefix([]byte(lineStart), tail):
-		return f.Truncate(size - int64(len(tail)))
+	start := make([]byte, min(int64(len(lineStart)), size-from))
+	if _, err := f.ReadAt(start, from); err != nil {
+		return err
+	}
+	if bytes.HasPrefix([]byte(lineStart), start) {
+		return f.Truncate(from)
 	}
 	_, err = f.Write([]byte{'\n'})
 	return err
+}
+
+// lastLine is where the last line begins, at size if the file ends in a line end. It looks back only so far as a line of ours can
+// reach.
+func lastLine(f *os.File, size int64) (int64, error) {
+	const step, longest = 64 << 10, 256 << 20
+	part := make([]byte, step)
+	for end := size; end > max(0, size-longest); {
+		from := max(0, end-step)
+		if _, err := f.ReadAt(part[:end-from], from); err != nil {
+			return 0, err
+		}
+		if i := bytes.LastIndexByte(part[:end-from], '\n'); i >= 0 {
+			return from + int64(i) + 1, nil
+		}
+		end = from
+	}
+	return 0, nil
 }
