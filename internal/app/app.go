@@ -285,6 +285,7 @@ func (a *App) checks() []admin.Check {
 			}
 			return nil
 		}},
+		{Name: "handlers", Run: func(context.Context) error { return a.dispatcher.Ready() }},
 		{Name: "deliveries", Run: func(ctx context.Context) error {
 			held, err := a.store.DeliveriesHeld(ctx)
 			if held {
