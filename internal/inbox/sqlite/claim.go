@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"strconv"
@@ -20,6 +19,26 @@ type claims struct {
 	mu    sync.Mutex
 	held  map[int64]map[claim]bool // by handler
 	wakes map[int64]chan struct{}
+
+	// A look at what is pending may see a delivery whose settlement became durable after the look began. So a claim that ends
+	// while somebody looks is kept until nobody does.
+	looks  int
+	ending []claim
+}
+
+// look begins a look at what is pending; the caller MUST call done after it.
+func (cs *claims) look() (done func()) {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	cs.looks++
+	return func() {
+		cs.mu.Lock()
+		defer cs.mu.Unlock()
+		if cs.looks--; cs.looks == 0 {
+			cs.remove(cs.ending)
+			cs.ending = nil
+		}
+	}
 }
 
 // take claims c, unless it is claimed.
@@ -44,6 +63,14 @@ func (cs *claims) take(c claim) bool {
 func (cs *claims) end(ended []claim) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
+	if cs.looks > 0 {
+		cs.ending = append(cs.ending, ended...)
+		return
+	}
+	cs.remove(ended)
+}
+
+func (cs *claims) remove(ended []claim) {
 	for _, c := range ended {
 		delete(cs.held[c.handler], c)
 	}
@@ -178,41 +205,23 @@ func (s *Store) Claim(ctx context.Context, handler string, limit int) (claimed [
 	if held, err := s.DeliveriesHeld(ctx); err != nil || held {
 		return nil, time.Time{}, err
 	}
-	for {
-		due, next, err := s.due(ctx, id, limit, s.o.Now().UnixMicro())
-		if err != nil || len(due) == 0 {
-			return nil, next, err
-		}
-		// All of them may have been settled between the two looks.
-		if claimed, err = s.readAll(ctx, due, handler); err != nil || len(claimed) > 0 {
-			return claimed, next, err
-		}
+	due, next, err := s.due(ctx, id, limit, s.o.Now().UnixMicro())
+	if err != nil || len(due) == 0 {
+		return nil, next, err
 	}
+	claimed, err = s.readAll(ctx, due, handler)
+	return claimed, next, err
 }
 
-// readAll reads claimed deliveries, and ends the claims on those that it does not return.
-func (s *Store) readAll(ctx context.Context, due []claim, handler string) (claimed []inbox.Delivery, err error) {
-	for i, c := range due {
-		d, err := s.read(ctx, c, handler)
-		switch {
-		case errors.Is(err, sql.ErrNoRows):
-			s.claims.end([]claim{c})
-		case errors.Is(err, inbox.ErrCorruptEntry):
-			s.Settle(inbox.Settlement{DeliveryKey: d.DeliveryKey, Verdict: inbox.VerdictBury, Attempts: d.Attempt - 1,
-				Reason: "corrupt_entry", Cause: err.Error()})
-		case err != nil:
-			s.claims.end(due[i:])
-			s.ReleaseClaims(keys(claimed)...)
-			return nil, err
-		default:
-			claimed = append(claimed, d)
-		}
-	}
-	return claimed, nil
+// pending is a delivery that is due, and how many attempts it had.
+type pending struct {
+	claim
+	attempts int
 }
 
 // due finds deliveries that are due and claims them.
-func (s *Store) due(ctx context.Context, handler int64, limit int, now int64) (due []claim, next time.Time, err error) {
+func (s *Store) due(ctx context.Context, handler int64, limit int, now int64) (due []pending, next time.Time, err error) {
+	defer s.claims.look()()
 	// Those in claim are still pending in the database, so look past them.
 	rows, err := s.stmt.due.QueryContext(ctx, handler, limit+s.claims.count(handler)+1)
 	if err != nil {
@@ -220,34 +229,78 @@ func (s *Store) due(ctx context.Context, handler int64, limit int, now int64) (d
 	}
 	defer rows.Close()
 	for rows.Next() && len(due) < limit {
-		c := claim{handler: handler}
+		p := pending{claim: claim{handler: handler}}
 		var at int64
-		if err := rows.Scan(&c.seq, &c.replay, &at); err != nil {
+		if err := rows.Scan(&p.seq, &p.replay, &at, &p.attempts); err != nil {
 			return due, time.Time{}, s.report(fmt.Errorf("find due deliveries: %w", err))
 		}
 		if at > now {
 			return due, fromMicro(at), nil
 		}
-		if s.claims.take(c) {
-			due = append(due, c)
+		if s.claims.take(p.claim) {
+			due = append(due, p)
 		}
 	}
 	return due, time.Time{}, s.report(rows.Err())
 }
 
-// read reads a claimed delivery. It looks again whether the delivery is due: an earlier attempt's settlement may have become
-// durable, and its claim ended, after due looked and before it claimed.
-func (s *Store) read(ctx context.Context, c claim, handler string) (inbox.Delivery, error) {
-	d := inbox.Delivery{DeliveryKey: inbox.DeliveryKey{Seq: c.seq, Handler: handler, Replay: c.replay}}
-	var attempts int
-	err := s.stmt.delivery.QueryRowContext(ctx, c.seq, c.handler, c.replay, s.o.Now().UnixMicro()).Scan(&attempts)
+// readAll reads the entries of claimed deliveries, in one query. A delivery whose entry cannot be read is buried.
+func (s *Store) readAll(ctx context.Context, due []pending, handler string) ([]inbox.Delivery, error) {
+	entries, err := s.entries(ctx, due)
 	if err != nil {
-		return d, s.report(err)
+		for _, p := range due {
+			s.claims.end([]claim{p.claim})
+		}
+		return nil, err
 	}
-	d.Attempt = attempts + 1
-	d.Entry, err = s.Entry(ctx, c.seq)
-	d.ID = DeliveryID(d.Entry.ID, handler, c.replay)
-	return d, err
+	claimed := make([]inbox.Delivery, 0, len(due))
+	for _, p := range due {
+		d := inbox.Delivery{DeliveryKey: inbox.DeliveryKey{Seq: p.seq, Handler: handler, Replay: p.replay}, Attempt: p.attempts + 1}
+		read, ok := entries[p.seq]
+		if !ok {
+			read.err = fmt.Errorf("%w: entry %d is missing", inbox.ErrCorruptEntry, p.seq)
+		}
+		if read.err != nil {
+			s.Settle(inbox.Settlement{DeliveryKey: d.DeliveryKey, Verdict: inbox.VerdictBury, Attempts: p.attempts,
+				Reason: "corrupt_entry", Cause: read.err.Error()})
+			continue
+		}
+		d.Entry = read.entry
+		d.ID = DeliveryID(d.Entry.ID, handler, p.replay)
+		claimed = append(claimed, d)
+	}
+	return claimed, nil
+}
+
+// readEntry is an entry, or why it cannot be read.
+type readEntry struct {
+	entry inbox.Entry
+	err   error
+}
+
+func (s *Store) entries(ctx context.Context, due []pending) (map[int64]readEntry, error) {
+	seqs := make([]byte, 0, 8*len(due))
+	for _, p := range due {
+		seqs = strconv.AppendInt(append(seqs, ','), p.seq, 10)
+	}
+	seqs[0] = '['
+	rows, err := s.stmt.entries.QueryContext(ctx, string(append(seqs, ']')))
+	if err != nil {
+		return nil, s.report(fmt.Errorf("read entries: %w", err))
+	}
+	defer rows.Close()
+	entries := make(map[int64]readEntry, len(due))
+	for rows.Next() {
+		e, err := s.scan(rows, true)
+		if err != nil && !errors.Is(err, inbox.ErrCorruptEntry) {
+			return nil, err
+		}
+		entries[e.Seq] = readEntry{e, err}
+	}
+	if err := rows.Err(); err != nil {
+		return nil, s.report(fmt.Errorf("read entries: %w", err))
+	}
+	return entries, nil
 }
 
 // DeliveryID is the lasting name of a delivery.
@@ -271,12 +324,4 @@ func (s *Store) ReleaseClaims(released ...inbox.DeliveryKey) {
 	for _, c := range ended {
 		s.claims.wakeUp(c.handler)
 	}
-}
-
-func keys(deliveries []inbox.Delivery) []inbox.DeliveryKey {
-	list := make([]inbox.DeliveryKey, len(deliveries))
-	for i := range deliveries {
-		list[i] = deliveries[i].DeliveryKey
-	}
-	return list
 }

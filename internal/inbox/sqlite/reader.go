@@ -23,7 +23,7 @@ type Reader struct {
 	broken  func(error)
 }
 
-type readStatements struct{ due, delivery, held, entry *sql.Stmt }
+type readStatements struct{ due, held, entry, entries *sql.Stmt }
 
 // OpenReader opens the inbox in dir for reading only. It does not need the directory's lock.
 func OpenReader(ctx context.Context, dir string) (*Reader, error) {
@@ -65,8 +65,8 @@ func newReader(path, vfs string, metrics *inbox.Metrics) (*Reader, error) {
 		stmt **sql.Stmt
 		sql  string
 	}{
-		{&r.stmt.due, `SELECT seq, replay, due_at FROM delivery WHERE handler = ?1 AND state = 0 ORDER BY due_at, seq LIMIT ?2`},
-		{&r.stmt.delivery, `SELECT attempts FROM delivery WHERE seq = ?1 AND handler = ?2 AND replay = ?3 AND state = 0 AND due_at <= ?4`},
+		{&r.stmt.due, `SELECT seq, replay, due_at, attempts FROM delivery WHERE handler = ?1 AND state = 0 ORDER BY due_at, seq LIMIT ?2`},
+		{&r.stmt.entries, `SELECT ` + claimColumns + bodyColumns + ` WHERE e.seq IN (SELECT value FROM json_each(?1))`},
 		{&r.stmt.held, `SELECT value FROM meta WHERE key = 'deliveries_held'`},
 		{&r.stmt.entry, `SELECT ` + entryColumns + bodyColumns + ` WHERE e.seq = ?1`},
 	} {
@@ -98,7 +98,9 @@ const stateExpression = `CASE
 	ELSE 'done' END`
 
 const (
-	entryColumns = `e.seq, id, received_at, service, kind, account, request_id, facts, digest, sightings, repeat_of, erased, ` + stateExpression
+	factColumns  = `e.seq, id, received_at, service, kind, account, request_id, facts, digest, sightings, repeat_of, erased, `
+	entryColumns = factColumns + stateExpression
+	claimColumns = factColumns + `'pending'` // nothing else is claimed
 	bodyColumns  = `, b.seq IS NOT NULL, b.data FROM entry e LEFT JOIN body b ON b.seq = e.seq`
 )
 
