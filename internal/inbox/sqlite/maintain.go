@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"time"
@@ -19,10 +20,17 @@ const (
 	// walBig is when the write-ahead log is copied into the database, walHuge when the writer has to help so that it can begin anew.
 	walBig  = 8 << 20
 	walHuge = 64 << 20
-	// pruneStep bounds what one task of the writer removes: acks wait for it.
-	pruneStep = 100
+	// pruneStep and pruneBytes bound what one task of the writer removes: acks wait for it.
+	pruneStep  = 100
+	pruneBytes = 1 << 20
 	// keyStep is how many keys one round looks at.
-	keyStep = 5000
+	keyStep = 20_000
+	// slice is how long retention goes on before the other maintenance has its turn, and maintenanceShare what part of all time it
+	// may take to look for what it can remove.
+	slice            = time.Second
+	maintenanceShare = 20
+	// warnEvery is how often the same trouble is told again.
+	warnEvery = time.Hour
 )
 
 // maintain keeps the store small and notes that it lives, until ctx ends. While the store is unavailable it tries every
@@ -30,8 +38,11 @@ const (
 func (s *Store) maintain(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	next := s.o.Now()
+	var alive, next time.Time // when the next sign of life, and the next sweep, are due
+	var sweep *sweep
 	var keyCursor []byte
+	var warned time.Time
+	down := false
 	for {
 		select {
 		case <-ctx.Done():
@@ -40,19 +51,31 @@ func (s *Store) maintain(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		due := !s.o.Now().Before(next)
-		if due || s.Status() != nil {
+		now := s.o.Now()
+		// An outage that has ended is noted at once: a crash would hide it behind a later sign of life.
+		if was := down; was || s.Status() != nil || !now.Before(alive) {
 			s.logged("note that the inbox lives", s.Do(ctx, s.noteAlive))
+			alive = now.Add(s.o.MaintenanceEvery)
 		}
 		s.logged("checkpoint", s.checkpoint(ctx))
-		if !due || s.Status() != nil {
+		if down = s.Status() != nil; down || now.Before(next) {
 			continue
 		}
-		next = s.o.Now().Add(s.o.MaintenanceEvery)
-		s.logged("retention", s.prune(ctx))
-		var err error
+		if sweep == nil {
+			sweep = newSweep()
+		}
+		done, err := s.sweepUntil(ctx, sweep, time.Now().Add(slice))
+		s.logged("retention", err)
+		if !done && err == nil {
+			continue
+		}
+		if err == nil && s.tellBlocked(sweep, !now.Before(warned.Add(warnEvery))) {
+			warned = now
+		}
 		keyCursor, err = s.pruneKeys(ctx, keyCursor)
 		s.logged("retention of keys", err)
+		next = s.o.Now().Add(max(s.o.MaintenanceEvery, sweep.took*maintenanceShare))
+		sweep = nil
 	}
 }
 
@@ -83,6 +106,15 @@ func (s *Store) noteAlive() error {
 		if _, err := s.conn.ExecContext(context.Background(), `UPDATE run SET alive_at = ?2 WHERE id = ?1`, s.run, s.o.Now().UnixMicro()); err != nil {
 			return fmt.Errorf("note life: %w", err)
 		}
+		// Nobody can have anything resent from before, so that the notes do not grow for ever.
+		old := s.o.Now().Add(-s.o.KeyAge).UnixMicro()
+		if _, err := s.conn.ExecContext(context.Background(), `DELETE FROM run WHERE id <> ?1 AND max(started_at, alive_at, stopped_at) < ?2`,
+			s.run, old); err != nil {
+			return fmt.Errorf("forget old runs: %w", err)
+		}
+		if _, err := s.conn.ExecContext(context.Background(), `DELETE FROM outage WHERE to_at < ?`, old); err != nil {
+			return fmt.Errorf("forget old outages: %w", err)
+		}
 		for _, o := range ended {
 			if _, err := s.conn.ExecContext(context.Background(), `INSERT INTO outage (from_at, to_at, reason, refused) VALUES (?, ?, ?, ?)`,
 				o.From.UnixMicro(), o.To.UnixMicro(), o.Reason, o.Refused); err != nil {
@@ -97,11 +129,19 @@ func (s *Store) noteAlive() error {
 	return err
 }
 
-func (s *Store) noteStop() error {
-	return errors.Join(s.noteAlive(), s.transact(func(*effects) error {
-		_, err := s.conn.ExecContext(context.Background(), `UPDATE run SET stopped_at = ?2 WHERE id = ?1`, s.run, s.o.Now().UnixMicro())
-		return err
-	}))
+func (s *Store) noteStop() error { return errors.Join(s.noteAlive(), s.noteEnd()) }
+
+// AcksEnded notes that nothing is received any more, though the store stays open for deliveries: the time without acks begins now.
+func (s *Store) AcksEnded(ctx context.Context) error { return s.Do(ctx, s.noteEnd) }
+
+func (s *Store) noteEnd() error {
+	return s.transact(func(*effects) error {
+		_, err := s.conn.ExecContext(context.Background(), `UPDATE run SET stopped_at = ?2 WHERE id = ?1 AND stopped_at = 0`, s.run, s.o.Now().UnixMicro())
+		if err != nil {
+			return fmt.Errorf("note end: %w", err)
+		}
+		return nil
+	})
 }
 
 // checkpoint copies the write-ahead log into the database when it has grown. It does so beside the writer; only when the writer
@@ -144,61 +184,130 @@ func checkpoint(ctx context.Context, q querier, mode string) error {
 	return nil
 }
 
-// prune removes the oldest entries past the limits of retention, step by step.
+// sweep is one way over the entries, from the oldest on, as far as retention reaches.
+type sweep struct {
+	at, seq int64 // the cursor: arrival and Seq of the last entry looked at
+	bytes   int64 // in use, when it was last measured
+	blocked int64 // entries past retention that have to stay
+	took    time.Duration
+}
+
+func newSweep() *sweep { return &sweep{at: math.MinInt64} }
+
+// prune is a whole sweep.
 func (s *Store) prune(ctx context.Context) error {
-	cutoff := s.o.Now().Add(-s.o.Retention.Age).UnixMicro()
-	const mostSteps = 100
-	for range mostSteps {
-		bytes, err := usedBytes(ctx, s.db)
-		if err != nil {
-			return s.report(err)
-		}
-		s.o.Metrics.Bytes.Set(float64(bytes))
-		before := cutoff
-		if bytes > s.o.Retention.Bytes {
-			before = s.o.Now().UnixMicro() + 1
-		}
-		seqs, err := s.prunable(ctx, before)
+	w := newSweep()
+	for {
+		done, err := s.sweepUntil(ctx, w, time.Now().Add(slice))
 		if err != nil {
 			return err
 		}
-		if len(seqs) == 0 {
-			return s.blocked(ctx, before)
+		if done {
+			s.tellBlocked(w, true)
+			return nil
 		}
-		if err := s.Do(ctx, func() error { return s.transact(func(*effects) error { return s.remove(ctx, seqs) }) }); err != nil {
-			return err
-		}
-		s.o.Metrics.Pruned.Add(float64(len(seqs)))
 	}
-	return nil
+}
+
+// sweepUntil goes on with a sweep, in steps between which appends have their turn, until it is done or its time is up.
+//
+// The file does not shrink. Its free pages are used again for what arrives next, so it stays at the size that the limits allow: a
+// database that gives pages back keeps a map of all of them, which every ack would pay for. A backup that is restored has none.
+func (s *Store) sweepUntil(ctx context.Context, w *sweep, until time.Time) (done bool, err error) {
+	began := time.Now()
+	defer func() { w.took += time.Since(began) }()
+	for !done && time.Now().Before(until) {
+		if done, err = s.sweepStep(ctx, w); err != nil {
+			return false, err
+		}
+	}
+	return done, nil
+}
+
+func (s *Store) sweepStep(ctx context.Context, w *sweep) (done bool, err error) {
+	if w.bytes, err = usedBytes(ctx, s.db); err != nil {
+		return false, s.report(err)
+	}
+	s.o.Metrics.Bytes.Set(float64(w.bytes))
+	before := s.o.Now().Add(-s.o.Retention.Age).UnixMicro()
+	if w.bytes > s.o.Retention.Bytes {
+		before = math.MaxInt64
+	}
+	seqs, done, err := s.prunable(ctx, w, before)
+	if err != nil || len(seqs) == 0 {
+		return done, err
+	}
+	var removed int
+	err = s.Do(ctx, func() error {
+		return s.transact(func(*effects) (err error) {
+			removed, err = s.remove(ctx, seqs)
+			return err
+		})
+	})
+	if err != nil {
+		return false, err
+	}
+	s.o.Metrics.Pruned.Add(float64(removed))
+	return done, nil
 }
 
 // settled is the condition under which an entry e may be removed.
 const settled = `e.held = 0 AND NOT EXISTS (SELECT 1 FROM delivery d WHERE d.seq = e.seq AND d.state <> 1)`
 
-func (s *Store) prunable(ctx context.Context, before int64) ([]int64, error) {
-	rows, err := s.db.QueryContext(ctx, `SELECT seq FROM entry e WHERE received_at < ? AND `+settled+` ORDER BY received_at LIMIT ?`, before, pruneStep)
+// sweepPage is how many entries a step looks at, if most of them have to stay.
+const sweepPage = 1000
+
+// The first condition is the second's, for the index.
+const sweepStatement = `SELECT e.seq, e.received_at, ` + settled + `, coalesce(length(b.data), 0) FROM entry e LEFT JOIN body b ON b.seq = e.seq
+	WHERE e.received_at >= ?1 AND (e.received_at > ?1 OR e.seq > ?2) AND e.received_at < ?3 ORDER BY e.received_at, e.seq LIMIT ?4`
+
+// prunable moves the sweep's cursor over entries that arrived before the time, and returns those that one task may remove.
+func (s *Store) prunable(ctx context.Context, w *sweep, before int64) (seqs []int64, done bool, err error) {
+	rows, err := s.db.QueryContext(ctx, sweepStatement, w.at, w.seq, before, sweepPage)
 	if err != nil {
-		return nil, s.report(fmt.Errorf("find old entries: %w", err))
+		return nil, false, s.report(fmt.Errorf("find old entries: %w", err))
 	}
 	defer rows.Close()
-	var seqs []int64
-	for rows.Next() {
-		var seq int64
-		if err := rows.Scan(&seq); err != nil {
-			return nil, s.report(fmt.Errorf("find old entries: %w", err))
+	seen, size := 0, 0
+	for len(seqs) < pruneStep && size < pruneBytes && rows.Next() {
+		var remove bool
+		var bytes int
+		if err := rows.Scan(&w.seq, &w.at, &remove, &bytes); err != nil {
+			return nil, false, s.report(fmt.Errorf("find old entries: %w", err))
 		}
-		seqs = append(seqs, seq)
+		if seen++; !remove {
+			w.blocked++
+			continue
+		}
+		seqs = append(seqs, w.seq)
+		size += bytes
 	}
-	return seqs, s.report(rows.Err())
+	done = len(seqs) < pruneStep && size < pruneBytes && seen < sweepPage
+	return seqs, done, s.report(rows.Err())
+}
+
+// tellBlocked counts the entries that are past retention and kept, because nothing undelivered may be lost, and with aloud logs them.
+func (s *Store) tellBlocked(w *sweep, aloud bool) bool {
+	s.o.Metrics.RetentionDue.Set(float64(w.blocked))
+	over := w.bytes > s.o.Retention.Bytes
+	if !aloud || w.blocked == 0 && !over {
+		return false
+	}
+	text := "entries past retention are kept: they are undelivered, dead or in quarantine; see `callbackd inbox list --state`"
+	if w.blocked == 0 {
+		text = "the inbox is larger than its retention allows, and has no entry left to remove: the keys that tell duplicates take the room"
+	}
+	s.o.Log.Warn(text, zap.Int64("entries", w.blocked), zap.Int64("bytes", w.bytes), zap.Int64("bytes_allowed", s.o.Retention.Bytes),
+		zap.Duration("age_allowed", s.o.Retention.Age))
+	return true
 }
 
 // remove deletes entries and all that belongs to them but their keys, unless they got something to deliver since they were
 // chosen. It is the writer's task.
-func (s *Store) remove(ctx context.Context, seqs []int64) error {
+func (s *Store) remove(ctx context.Context, seqs []int64) (removed int, err error) {
 	if _, err := s.conn.ExecContext(ctx, `INSERT INTO meta (key, value) VALUES ('last_seq', ?1)
 		ON CONFLICT (key) DO UPDATE SET value = excluded.value`, fmt.Sprint(s.nextSeq-1)); err != nil {
-		return fmt.Errorf("note last entry: %w", err)
+		return 0, fmt.Errorf("note last entry: %w", err)
 	}
 	for _, seq := range seqs {
 		var text string
@@ -207,13 +316,14 @@ func (s *Store) remove(ctx context.Context, seqs []int64) error {
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("remove entry %d: %w", seq, err)
+			return removed, fmt.Errorf("remove entry %d: %w", seq, err)
 		}
 		if err := s.removeRest(ctx, seq, text); err != nil {
-			return err
+			return removed, err
 		}
+		removed++
 	}
-	return nil
+	return removed, nil
 }
 
 func (s *Store) removeRest(ctx context.Context, seq int64, factsText string) error {
@@ -222,32 +332,16 @@ func (s *Store) removeRest(ctx context.Context, seq int64, factsText string) err
 			return fmt.Errorf("remove %s of entry %d: %w", table, seq, err)
 		}
 	}
-	return s.removeDevices(ctx, seq, factsText)
-}
-
-func (s *Store) removeDevices(ctx context.Context, seq int64, factsText string) error {
+	statement, args := `DELETE FROM device WHERE seq = ?1 AND identifier IN (SELECT value FROM json_each(?2))`, []any{seq, ""}
 	var facts inbox.Facts
-	if err := json.Unmarshal([]byte(factsText), &facts); err != nil {
-		return fmt.Errorf("%w: facts of entry %d: %w", inbox.ErrCorruptEntry, seq, err)
+	if err := json.Unmarshal([]byte(factsText), &facts); err == nil {
+		args[1] = jsonList(facts.Identifiers())
+	} else {
+		// The facts are corrupt. Then all devices are looked at, which is slow and rare.
+		statement, args = `DELETE FROM device WHERE seq = ?1`, args[:1]
 	}
-	for _, identifier := range facts.Identifiers() {
-		if _, err := s.conn.ExecContext(ctx, `DELETE FROM device WHERE identifier = ?1 AND seq = ?2`, identifier, seq); err != nil {
-			return fmt.Errorf("remove devices of entry %d: %w", seq, err)
-		}
-	}
-	return nil
-}
-
-// blocked counts and tells the entries that are past retention and kept, because nothing undelivered may be lost.
-func (s *Store) blocked(ctx context.Context, before int64) error {
-	var n int64
-	if err := s.db.QueryRowContext(ctx, `SELECT count(*) FROM entry e WHERE received_at < ? AND NOT (`+settled+`)`, before).Scan(&n); err != nil {
-		return s.report(fmt.Errorf("count old entries: %w", err))
-	}
-	s.o.Metrics.RetentionDue.Set(float64(n))
-	if n > 0 {
-		s.o.Log.Warn("entries past retention are kept: they are undelivered, dead or in quarantine; see `callbackd inbox list --state`",
-			zap.Int64("entries", n))
+	if _, err := s.conn.ExecContext(ctx, statement, args...); err != nil {
+		return fmt.Errorf("remove devices of entry %d: %w", seq, err)
 	}
 	return nil
 }
