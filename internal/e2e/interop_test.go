@@ -185,7 +185,7 @@ func TestWSDLOverTLS(t *testing.T) {
 // TestWSDLNamesThePublicURL: what stands in front of the listener has an address that the listener cannot know.
 func TestWSDLNamesThePublicURL(t *testing.T) {
 	t.Parallel()
-	const public = "https://callbacks.example.com/a?b=1&c=2"
+	const public = "https://callbacks.example.com/resume"
 	in := start(t, base+"services:\n  ResumeTrackingNotification: {listen: 127.0.0.1:0, public_url: '"+public+"'}\n"+logAndFile)
 	if got := wsdlAddress(t, http.DefaultClient, in.URL(callback.ResumeTrackingNotification)+"?wsdl", "localhost", nil); got != public {
 		t.Errorf("address %q, want %q", got, public)
