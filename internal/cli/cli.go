@@ -87,14 +87,15 @@ func (e *env) root() *cobra.Command {
 			"Exit codes: 0 success, 1 failure, 2 wrong usage or configuration, 3 nothing matched, 4 data_dir is in use.",
 		SilenceUsage:  true,
 		SilenceErrors: true,
+		// The distance up to which a command is suggested; the library sets it where it prints the suggestion itself.
+		SuggestionsMinimumDistance: 2,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
 	root.PersistentFlags().StringVar(&e.config, "config", "",
 		"configuration file (default $CALLBACKD_CONFIG, then "+config.SystemFile+")")
 	root.AddCommand(e.serve(), e.demo(), e.check(), e.send(), e.inbox(), e.version())
-	for _, c := range root.Commands() {
-		checkArgs(c)
-	}
+	root.InitDefaultCompletionCmd()
+	checkArgs(root)
 	return root
 }
 
@@ -110,11 +111,16 @@ func checkArgs(c *cobra.Command) {
 		}
 	}
 	if c.HasSubCommands() && c.RunE == nil {
+		c.Args = cobra.ArbitraryArgs
 		c.RunE = func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return usagef("unknown command %q; see `%s --help`", args[0], cmd.CommandPath())
+			if len(args) == 0 {
+				return cmd.Help()
 			}
-			return cmd.Help()
+			hint := fmt.Sprintf("see `%s --help`", cmd.CommandPath())
+			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+				hint = fmt.Sprintf("did you mean %q?", near[0])
+			}
+			return usagef("unknown command %q; %s", args[0], hint)
 		}
 	}
 	for _, sub := range c.Commands() {

@@ -2,10 +2,14 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
+	"callbackd/internal/callback"
 	"callbackd/internal/inbox"
 	"callbackd/internal/inbox/sqlite"
 
@@ -38,6 +42,30 @@ func (f *filter) addTo(c *cobra.Command, changes bool) {
 	} else {
 		flags.IntVar(&f.limit, "limit", 0, "show the newest `n` entries only")
 	}
+	complete(c, "service", serviceNames())
+	complete(c, "kind", kindNames())
+	complete(c, "state", []string{"pending", "done", "dead", "quarantined"})
+}
+
+// complete has the shell complete a flag's words.
+func complete(c *cobra.Command, flag string, words []string) {
+	_ = c.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)) // fails for an unknown flag only
+}
+
+func serviceNames() []string {
+	var names []string
+	for _, info := range callback.Catalogue() {
+		names = append(names, string(info.Service))
+	}
+	return names
+}
+
+func kindNames() []string {
+	var names []string
+	for _, k := range callback.Kinds() {
+		names = append(names, string(k))
+	}
+	return names
 }
 
 // query reads the flags and the entries named as arguments.
@@ -45,6 +73,14 @@ func (f *filter) query(cmd *cobra.Command, args []string) (inbox.Query, error) {
 	q := inbox.Query{Service: f.service, Kind: f.kind, Account: f.account, RequestID: f.requestID, Device: f.device, State: inbox.State(f.state)}
 	if _, ok := inbox.ParseState(f.state); f.state != "" && !ok {
 		return q, usagef("--state %q is none of pending, done, dead, quarantined", f.state)
+	}
+	for _, w := range []struct {
+		flag, word string
+		known      []string
+	}{{"service", f.service, serviceNames()}, {"kind", f.kind, kindNames()}} {
+		if w.word != "" && !slices.Contains(w.known, w.word) {
+			return q, usagef("--%s %q is none of %s", w.flag, w.word, strings.Join(w.known, ", "))
+		}
 	}
 	if cmd.Flags().Changed("test") {
 		q.Test = &f.test
@@ -115,57 +151,44 @@ func cutDays(text string) (time.Duration, bool) {
 	return time.Duration(n) * 24 * time.Hour, err == nil && n >= 0
 }
 
-// page is how many entries are read at once.
-const page = 500
-
-// each reads the entries that q selects, page by page, so that no query is long.
+// each hands over the entries that q selects. Corrupt ones are passed over, and the error tells of them at the end.
 func each(ctx context.Context, r *sqlite.Reader, q inbox.Query, limit int, do func(*inbox.Entry) error) error {
 	if limit > 0 {
-		from, err := newest(ctx, r, q, limit)
-		if err != nil {
+		var err error
+		if q.After, err = beforeNewest(ctx, r, q, limit); err != nil {
 			return err
 		}
-		q.After = from
 	}
-	for {
-		q.Limit = page
-		entries, err := r.Find(ctx, q)
-		for i := range entries {
-			if err := do(&entries[i]); err != nil {
+	var corrupt []error
+	for entry, err := range r.All(ctx, q) {
+		switch {
+		case errors.Is(err, inbox.ErrCorruptEntry):
+			corrupt = append(corrupt, err)
+		case err != nil:
+			return err
+		default:
+			if err := do(&entry); err != nil {
 				return err
 			}
 		}
-		if err != nil {
-			return err
-		}
-		if len(entries) < page {
-			return nil
-		}
-		q.After = entries[len(entries)-1].Seq
 	}
+	return errors.Join(corrupt...)
 }
 
-// newest is the entry before the last n that q selects.
-func newest(ctx context.Context, r *sqlite.Reader, q inbox.Query, n int) (int64, error) {
-	q.Newest, q.Body = true, false
-	before := int64(0)
-	for n > 0 {
-		q.Before, q.Limit = before, min(n, page)
-		entries, err := r.Find(ctx, q)
-		if err != nil {
+// beforeNewest is the number before that of the n-th newest entry that q selects.
+func beforeNewest(ctx context.Context, r *sqlite.Reader, q inbox.Query, n int) (int64, error) {
+	q.Newest, q.Body, q.Limit = true, false, n
+	oldest := int64(1)
+	for entry, err := range r.All(ctx, q) {
+		if err != nil && !errors.Is(err, inbox.ErrCorruptEntry) {
 			return 0, err
 		}
-		if len(entries) > 0 {
-			before = entries[len(entries)-1].Seq
-		}
-		if n -= len(entries); len(entries) < q.Limit {
-			break
-		}
+		oldest = entry.Seq
 	}
-	return max(before-1, 0), nil
+	return oldest - 1, nil
 }
 
-// seqs lists the entries that q selects.
+// seqs lists the numbers of the entries that q selects.
 func seqs(ctx context.Context, r *sqlite.Reader, q inbox.Query) ([]int64, error) {
 	list := []int64{}
 	err := each(ctx, r, q, 0, func(e *inbox.Entry) error {

@@ -80,7 +80,11 @@ func (e *env) inboxList() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "list [SEQ...]",
 		Short: "List entries, oldest first",
-		Args:  cobra.ArbitraryArgs,
+		Long:  "List entries, oldest first. With -o json it is one array, which scripts can rely on: fields may be added, none goes away.",
+		Example: `  callbackd inbox list --since 2h --service DeviceUsage
+  callbackd inbox list --device 5125550100 -o json
+  callbackd inbox list --state dead`,
+		Args: cobra.ArbitraryArgs,
 	}
 	f.addTo(c, false)
 	o := output(c)
@@ -89,16 +93,20 @@ func (e *env) inboxList() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return e.withReader(cmd.Context(), func(r *sqlite.Reader) error {
-			if *o == asJSON {
-				return e.listJSON(cmd.Context(), r, q, f.limit)
-			}
-			var listErr error
-			err := e.print(table, nil, func(w io.Writer) { listErr = listTable(cmd.Context(), w, r, q, f.limit) })
-			return errors.Join(listErr, err)
-		})
+		return e.list(cmd.Context(), q, f.limit, *o)
 	}
 	return c
+}
+
+func (e *env) list(ctx context.Context, q inbox.Query, limit int, o format) error {
+	return e.withReader(ctx, func(r *sqlite.Reader) error {
+		if o == asJSON {
+			return e.listJSON(ctx, r, q, limit)
+		}
+		var listErr error
+		err := e.print(table, nil, func(w io.Writer) { listErr = listTable(ctx, w, r, q, limit) })
+		return errors.Join(listErr, err)
+	})
 }
 
 func listTable(ctx context.Context, w io.Writer, r *sqlite.Reader, q inbox.Query, limit int) error {
@@ -123,11 +131,12 @@ func (e *env) listJSON(ctx context.Context, r *sqlite.Reader, q inbox.Query, lim
 		separator = ","
 		return err
 	})
+	end := "\n]"
 	if separator == "[" {
-		fmt.Fprint(e.out, "[")
+		end = "[]"
 	}
-	fmt.Fprintln(e.out, "\n]")
-	return err
+	_, endErr := fmt.Fprintln(e.out, end)
+	return errors.Join(err, endErr)
 }
 
 func dash(s string) string {
@@ -166,7 +175,9 @@ func (e *env) inboxShow() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "show SEQ",
 		Short: "Show one entry: its facts, violations, sightings, deliveries with their causes, event and payload",
-		Args:  cobra.ExactArgs(1),
+		Example: `  callbackd inbox show 42
+  callbackd inbox show 42 -o json`,
+		Args: cobra.ExactArgs(1),
 	}
 	o := output(c)
 	c.RunE = func(cmd *cobra.Command, args []string) error {
@@ -285,13 +296,22 @@ func (e *env) inboxExport() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "export [SEQ...]",
 		Short: "Print entries whole, one JSON object a line",
-		Args:  cobra.ArbitraryArgs,
+		Long: "Print entries whole, one JSON object a line, oldest first: what `inbox list -o json` has, and the facts of arrival and the payload.\n" +
+			"`callbackd send -` posts what this prints. Passwords are masked; everything else is as it arrived. With -o table it is a list.",
+		Example: `  callbackd inbox export --since 1d > callbacks.ndjson
+  callbackd inbox export 42 | callbackd send - --url https://staging.example.com:28204/`,
+		Args: cobra.ArbitraryArgs,
 	}
 	f.addTo(c, false)
+	o := output(c)
+	*o = asJSON
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		q, err := f.query(cmd, args)
 		if err != nil {
 			return err
+		}
+		if *o == table {
+			return e.list(cmd.Context(), q, f.limit, table)
 		}
 		q.Body = true
 		return e.withReader(cmd.Context(), func(r *sqlite.Reader) error {
@@ -309,7 +329,11 @@ func (e *env) inboxStats() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "stats",
 		Short: "Sum up the inbox, and list the times without acknowledgements",
-		Args:  cobra.NoArgs,
+		Long: "Sum up the inbox, and list the times without acknowledgements: what the platform sent then it has given up, and its support can be\n" +
+			"asked to send it again.",
+		Example: `  callbackd inbox stats
+  callbackd inbox stats -o json`,
+		Args: cobra.NoArgs,
 	}
 	o := output(c)
 	c.RunE = func(cmd *cobra.Command, _ []string) error {

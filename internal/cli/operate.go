@@ -66,10 +66,21 @@ func would(dry bool, done string) string {
 	return done
 }
 
+// found is the verdict on how many there were.
+func found(n int) error {
+	if n == 0 {
+		return errNotFound
+	}
+	return nil
+}
+
 func (e *env) inboxRelease() *cobra.Command {
 	var f filter
 	c := &cobra.Command{
-		Use:   "release [SEQ...]",
+		Use: "release [SEQ...]",
+		Example: `  callbackd inbox release 42 43
+  callbackd inbox release --service DeviceUsage --dry-run
+  callbackd inbox release --restored`,
 		Short: "Let quarantined entries go to their handlers",
 		Long: "Let quarantined entries go to the handlers that the routes name now.\n" +
 			"With --restored, let the deliveries go that are held since the inbox was restored from a backup.",
@@ -117,9 +128,13 @@ func (e *env) release(ctx context.Context, c *config.Config, request app.Release
 func (e *env) inboxRequeue() *cobra.Command {
 	var f filter
 	c := &cobra.Command{
-		Use:   "requeue [SEQ...]",
+		Use: "requeue [SEQ...]",
+		Example: `  callbackd inbox requeue --all --handler events
+  callbackd inbox requeue 42 --dry-run`,
 		Short: "Make dead letters pending again",
-		Args:  cobra.ArbitraryArgs,
+		Long: "Make dead letters pending again, with all their attempts before them: those of all handlers, or of one. A dead letter is a delivery\n" +
+			"that failed for good; `inbox show` has its cause.",
+		Args: cobra.ArbitraryArgs,
 	}
 	f.addTo(c, true)
 	dry, o := dryRun(c), output(c)
@@ -135,9 +150,12 @@ func (e *env) inboxRequeue() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return e.print(*o, answer, func(w io.Writer) {
+			if err := e.print(*o, answer, func(w io.Writer) {
 				row(w, would(*dry, fmt.Sprintf("requeued %d dead letters", answer.Deliveries)))
-			})
+			}); err != nil {
+				return err
+			}
+			return found(answer.Deliveries)
 		})
 	}
 	return c
@@ -146,7 +164,9 @@ func (e *env) inboxRequeue() *cobra.Command {
 func (e *env) inboxReplay() *cobra.Command {
 	var f filter
 	c := &cobra.Command{
-		Use:   "replay [SEQ...]",
+		Use: "replay [SEQ...]",
+		Example: `  callbackd inbox replay --since 2026-11-01 --handlers events
+  callbackd inbox replay 42 --dry-run`,
 		Short: "Deliver entries again, under new delivery IDs",
 		Long: "Deliver entries again, under new delivery IDs: to the handlers that the routes name now, or to those of --handlers.\n" +
 			"This is also how a handler that was added later gets what arrived before it. Quarantined entries are passed over.",
@@ -166,9 +186,12 @@ func (e *env) inboxReplay() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return e.print(*o, answer, func(w io.Writer) {
+			if err := e.print(*o, answer, func(w io.Writer) {
 				row(w, would(*dry, fmt.Sprintf("scheduled %d deliveries of %d entries as replay %d", answer.Deliveries, answer.Entries, answer.Replay)))
-			})
+			}); err != nil {
+				return err
+			}
+			return found(answer.Deliveries)
 		})
 	}
 	return c
@@ -176,7 +199,9 @@ func (e *env) inboxReplay() *cobra.Command {
 
 func (e *env) inboxErase() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "erase --device IDENTIFIER",
+		Use: "erase --device IDENTIFIER",
+		Example: `  callbackd inbox erase --device 5125550100 --dry-run
+  callbackd inbox erase --device 5125550100`,
 		Short: "Erase a device's data from the inbox",
 		Long: "Erase a device's data from the inbox: the messages about it, its identifiers, and the further sightings of its entries.\n" +
 			"A device with several identifiers has to be erased by each. The facts of arrival (when, where, which RequestId) stay.\n\n" +
@@ -202,10 +227,7 @@ func (e *env) inboxErase() *cobra.Command {
 		if err := e.print(*o, answer, func(w io.Writer) { erasedTable(w, answer, *dry, backups) }); err != nil {
 			return err
 		}
-		if len(answer.Entries) == 0 {
-			return errNotFound
-		}
-		return nil
+		return found(len(answer.Entries))
 	}
 	return c
 }
@@ -225,8 +247,9 @@ func erasedTable(w io.Writer, answer sqlite.Erased, dry bool, backups []string) 
 
 func (e *env) inboxBackup() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "backup FILE",
-		Short: "Write a verified copy of the inbox, while it is in use",
+		Use:     "backup FILE",
+		Example: `  callbackd inbox backup /backup/inbox-$(date +%F).db`,
+		Short:   "Write a verified copy of the inbox, while it is in use",
 		Long: "Write a copy of the inbox to FILE, which must not exist, while callbackd goes on. The copy is checked before it gets its name:\n" +
 			"its structure, and every entry against its digest. It holds personal data and is for its owner alone (mode 0600).",
 		Args: cobra.ExactArgs(1),
@@ -248,7 +271,9 @@ func (e *env) inboxBackup() *cobra.Command {
 
 func (e *env) inboxRestore() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "restore FILE",
+		Use: "restore FILE",
+		Example: `  callbackd inbox restore /backup/inbox-2026-11-24.db --dry-run
+  callbackd inbox restore /backup/inbox-2026-11-24.db && callbackd serve`,
 		Short: "Put a backup in the place of the inbox",
 		Long: "Verify a backup and put it in the place of the inbox. No callbackd may run on data_dir (exit code 4). The inbox that is there is\n" +
 			"kept beside it. Deliveries are held until `callbackd inbox release --restored`, for handlers may have seen them before.",

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -11,9 +12,12 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
+	"syscall"
+	"time"
 
 	"callbackd/internal/callback"
 	"callbackd/internal/config"
@@ -24,183 +28,280 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// sendFlags are what `send` sends, and where to.
-type sendFlags struct {
-	service, sample, file, export string
-	url, account, caFile          string
-	keepRequestID, deliver        bool
-	seed                          uint64
+// sender is one run of `send`.
+type sender struct {
+	*env
+	config  *config.Config
+	client  *platform.Client
+	service string
+
+	sample, url, account, caFile string
+	keepRequestID, deliver       bool
+	seed                         uint64
+
+	sent, acked int
 }
 
 func (e *env) send() *cobra.Command {
-	var f sendFlags
+	s := &sender{env: e}
 	c := &cobra.Command{
-		Use:   "send --service NAME",
+		Use:   "send [FILE]",
 		Short: "Send a test callback to a listener, through whatever stands in front of it",
-		Long: "Send a test callback to a listener, as the platform would: a published sample or a generated one, a file, or entries that\n" +
-			"`inbox export` printed. Credentials are filled in from the configuration.\n\n" +
+		Long: "Send a test callback to a listener, as the platform would: a generated message, a published sample, the message in FILE, or the\n" +
+			"entries that `inbox export` printed, each to its own service. FILE may be - for standard input. Credentials are filled in from\n" +
+			"the configuration, and a fresh RequestId, so that it is no duplicate.\n\n" +
 			"The message is marked as a test by an HTTP header: it is stored, flagged, and goes to handlers of type log alone. With\n" +
-			"--deliver it goes wherever a real one would.",
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return e.runSend(cmd.Context(), &f) },
+			"--deliver it goes wherever a real one would. The exit code is 1 if any message was not acknowledged.",
+		Example: `  callbackd send --service DeviceUsage
+  callbackd send --service ResumeTrackingNotification --sample ResumeTrackingNotification
+  callbackd send --service DeviceUsage message.xml --url https://callbacks.example.com:28204/ --ca-file ca.pem
+  callbackd inbox export 42 | callbackd send - --deliver`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error { return s.run(cmd.Context(), args) },
 	}
 	flags := c.Flags()
-	flags.StringVar(&f.service, "service", "", "the service to send to")
-	flags.StringVar(&f.sample, "sample", "", "a published sample: ResumeTrackingNotification or SmsCallbackRequest (default: a generated message)")
-	flags.StringVar(&f.file, "file", "", "a file with one message; - is standard input")
-	flags.StringVar(&f.export, "export", "", "a file with lines of `inbox export`; - is standard input; each goes to its own service")
-	flags.StringVar(&f.url, "url", "", "where to send it (default: the service's public_url, or its own listener)")
-	flags.StringVar(&f.account, "account", "", "the label of the credentials to use (default: the first that are valid for the service)")
-	flags.StringVar(&f.caFile, "ca-file", "", "trust the certificates in this file besides the system's")
-	flags.BoolVar(&f.keepRequestID, "keep-request-id", false, "keep the RequestId of a sample, a file or an export, so that it is a duplicate of what has it")
-	flags.BoolVar(&f.deliver, "deliver", false, "deliver it to every handler, as if it were real")
-	flags.Uint64Var(&f.seed, "seed", 0, "seed of a generated message (default: random)")
-	c.MarkFlagsMutuallyExclusive("sample", "file", "export")
+	flags.StringVar(&s.service, "service", "", "the service to send to; an exported entry goes to its own by default")
+	flags.StringVar(&s.sample, "sample", "", "a published sample: "+strings.Join(sampleNames(), " or "))
+	flags.StringVar(&s.url, "url", "", "where to send it (default: the service's public_url, or its own listener)")
+	flags.StringVar(&s.account, "account", "", "the label of the credentials to use (default: the first that are valid for the service)")
+	flags.StringVar(&s.caFile, "ca-file", "", "trust the certificates in this file besides the system's")
+	flags.BoolVar(&s.keepRequestID, "keep-request-id", false, "keep the RequestId, so that the message is a duplicate of one that has it")
+	flags.BoolVar(&s.deliver, "deliver", false, "deliver it to every handler, as if it were real")
+	flags.Uint64Var(&s.seed, "seed", 0, "seed of a generated message (default: random)")
+	complete(c, "service", serviceNames())
+	complete(c, "sample", sampleNames())
 	return c
 }
 
-// outgoing is a message to send.
-type outgoing struct {
-	service callback.Service
-	body    []byte
+func sampleNames() []string {
+	var names []string
+	for _, s := range platform.Samples() {
+		names = append(names, s.Name)
+	}
+	return names
 }
 
-func (e *env) runSend(ctx context.Context, f *sendFlags) error {
-	c, _, err := e.load()
-	if err != nil {
+func (s *sender) run(ctx context.Context, args []string) (err error) {
+	if err := s.checkFlags(args); err != nil {
 		return err
 	}
-	client, err := f.client()
-	if err != nil {
+	if s.config, _, err = s.load(); err != nil {
 		return err
 	}
-	failed := 0
-	err = e.messages(f, func(m outgoing) error {
-		target, credentials, err := f.target(c, m.service)
-		if err != nil {
-			return err
-		}
-		requestID := uuid.NewString()
-		if f.keepRequestID {
-			requestID = ""
-		}
-		body, err := platform.Fill(m.body, credentials, requestID)
-		if err != nil {
-			return fmt.Errorf("fill in credentials: %w", err)
-		}
-		answer, err := client.Post(ctx, target, body)
-		switch {
-		case err != nil:
-			failed++
-			fmt.Fprintf(e.out, "%s %s: %s\n", m.service, target, err)
-		case !answer.Acked():
-			failed++
-			fmt.Fprintf(e.out, "%s %s: refused with %d after %s: %s\n", m.service, target, answer.Status, answer.Took.Round(100e3), answer.Fault)
-		default:
-			fmt.Fprintf(e.out, "%s %s: acknowledged with %d after %s\n", m.service, target, answer.Status, answer.Took.Round(100e3))
-		}
-		return nil
-	})
-	if err == nil && failed > 0 {
-		err = errReported
+	if s.client, err = s.newClient(); err != nil {
+		return err
 	}
-	return err
-}
-
-// messages hands over what is to be sent.
-func (e *env) messages(f *sendFlags, send func(outgoing) error) error {
-	if f.export != "" {
-		return e.exportedMessages(f, send)
-	}
-	info, ok := callback.Lookup(f.service)
-	if !ok {
-		return usagef("name the service with --service: one of %s", strings.Join(names(), ", "))
-	}
-	m := outgoing{service: info.Service}
+	defer s.client.HTTP.CloseIdleConnections()
 	switch {
-	case f.sample != "":
-		i := slices.IndexFunc(platform.Samples(), func(s platform.Sample) bool { return s.Name == f.sample })
-		if i < 0 {
-			return usagef("--sample %q is none of ResumeTrackingNotification, SmsCallbackRequest", f.sample)
+	case s.sample != "":
+		i := slices.Index(sampleNames(), s.sample)
+		err = s.post(ctx, callback.Service(s.service), platform.Samples()[i].Body)
+	case len(args) > 0:
+		err = s.file(ctx, args[0])
+	default:
+		if s.seed == 0 {
+			s.seed = uint64(uuid.New().ID())
 		}
-		m.body = platform.Samples()[i].Body
-	case f.file != "":
-		in, err := e.open(f.file)
+		service := callback.Service(s.service)
+		err = s.post(ctx, service, platform.NewGenerator(s.seed, platform.Credentials{}).Message(service))
+	}
+	if err != nil {
+		return err
+	}
+	if s.sent > 1 {
+		fmt.Fprintf(s.out, "%d sent, %d acknowledged\n", s.sent, s.acked)
+	}
+	if s.acked < s.sent {
+		return errReported
+	}
+	return nil
+}
+
+func (s *sender) checkFlags(args []string) error {
+	if s.service != "" && !slices.Contains(serviceNames(), s.service) {
+		return usagef("--service %q is none of %s", s.service, strings.Join(serviceNames(), ", "))
+	}
+	if s.service == "" && len(args) == 0 {
+		return usagef("name the service with --service: one of %s", strings.Join(serviceNames(), ", "))
+	}
+	if s.sample != "" && !slices.Contains(sampleNames(), s.sample) {
+		return usagef("--sample %q is none of %s", s.sample, strings.Join(sampleNames(), ", "))
+	}
+	if s.sample != "" && len(args) > 0 {
+		return usagef("give either --sample or a file")
+	}
+	if s.url != "" {
+		if u, err := url.Parse(s.url); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+			return usagef("--url is not a URL such as https://callbacks.example.com:28204/")
+		}
+	}
+	return nil
+}
+
+// file sends what is in a file: lines of `inbox export`, or one message.
+func (s *sender) file(ctx context.Context, path string) error {
+	in := io.NopCloser(s.in)
+	if path != "-" {
+		f, err := os.Open(path)
 		if err != nil {
 			return err
 		}
-		defer in.Close()
-		if m.body, err = io.ReadAll(in); err != nil {
-			return err
-		}
-	default:
-		seed := f.seed
-		if seed == 0 {
-			seed = uint64(uuid.New().ID())
-		}
-		m.body = platform.NewGenerator(seed, platform.Credentials{}).Message(info.Service)
-	}
-	return send(m)
-}
-
-func names() []string {
-	var list []string
-	for _, info := range callback.Catalogue() {
-		list = append(list, string(info.Service))
-	}
-	return list
-}
-
-func (e *env) open(path string) (io.ReadCloser, error) {
-	if path == "-" {
-		return io.NopCloser(e.in), nil
-	}
-	return os.Open(path)
-}
-
-func (e *env) exportedMessages(f *sendFlags, send func(outgoing) error) error {
-	in, err := e.open(f.export)
-	if err != nil {
-		return err
+		in = f
 	}
 	defer in.Close()
-	decoder := json.NewDecoder(bufio.NewReader(in))
+	r := bufio.NewReader(in)
+	switch first, err := firstByte(r); {
+	case err != nil:
+		return fmt.Errorf("read %s: %w", path, err)
+	case first == 0:
+		return fmt.Errorf("%w: %s is empty", errNotFound, path)
+	case first == '{':
+		return s.export(ctx, path, r)
+	}
+	if s.service == "" {
+		return usagef("%s holds a message: name the service with --service", path)
+	}
+	const largest = 64 << 20
+	message, err := io.ReadAll(io.LimitReader(r, largest+1))
+	if err == nil && len(message) > largest {
+		err = fmt.Errorf("the message is larger than %d MiB", largest>>20)
+	}
+	if err != nil {
+		return fmt.Errorf("read %s: %w", path, err)
+	}
+	return s.post(ctx, callback.Service(s.service), message)
+}
+
+// firstByte is the first that is not white space, 0 if there is none. It stays to be read.
+func firstByte(r *bufio.Reader) (byte, error) {
+	for {
+		head, err := r.Peek(1)
+		switch {
+		case errors.Is(err, io.EOF):
+			return 0, nil
+		case err != nil:
+			return 0, err
+		case !bytes.ContainsAny(head, " \t\r\n"):
+			return head[0], nil
+		}
+		if _, err := r.Discard(1); err != nil {
+			return 0, err
+		}
+	}
+}
+
+func (s *sender) export(ctx context.Context, path string, r io.Reader) error {
+	decoder := json.NewDecoder(r)
 	for line := 1; ; line++ {
 		var x exported
 		if err := decoder.Decode(&x); errors.Is(err, io.EOF) {
 			return nil
 		} else if err != nil {
-			return fmt.Errorf("export, line %d: %w", line, err)
+			return fmt.Errorf("%s, entry %d: not a line of `inbox export`: %w", path, line, err)
 		}
 		service := callback.Service(x.Service)
-		if f.service != "" {
-			service = callback.Service(f.service)
+		if s.service != "" {
+			service = callback.Service(s.service)
 		}
-		if err := send(outgoing{service, []byte(x.Payload)}); err != nil {
-			return fmt.Errorf("export, line %d: %w", line, err)
+		if x.Payload == "" {
+			fmt.Fprintf(s.err, "%s, entry %d: seq %d has no payload any more: passed over\n", path, line, x.Seq)
+			continue
+		}
+		if err := s.post(ctx, service, []byte(x.Payload)); err != nil {
+			return fmt.Errorf("%s, entry %d: %w", path, line, err)
 		}
 	}
 }
 
+// post sends one message and prints what came of it. Its error is one that no further message would be spared.
+func (s *sender) post(ctx context.Context, service callback.Service, message []byte) error {
+	target, credentials, err := s.target(service)
+	if err != nil {
+		return err
+	}
+	requestID := uuid.NewString()
+	if s.keepRequestID {
+		requestID = ""
+	}
+	body, err := platform.Fill(message, credentials, requestID)
+	if err != nil {
+		return fmt.Errorf("fill in the credentials: %w", err)
+	}
+	answer, err := s.client.Post(ctx, target, body)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	s.sent++
+	took := answer.Took.Round(100 * time.Microsecond)
+	switch {
+	case err != nil:
+		fmt.Fprintf(s.out, "%s %s: %s%s\n", service, target, err, adviceOnError(err))
+	case !answer.Acked():
+		fmt.Fprintf(s.out, "%s %s: refused with %d after %s%s\n", service, target, answer.Status, took, adviceOnRefusal(answer))
+	default:
+		s.acked++
+		fmt.Fprintf(s.out, "%s %s: acknowledged with %d after %s\n", service, target, answer.Status, took)
+	}
+	return nil
+}
+
+func adviceOnError(err error) string {
+	var authority x509.UnknownAuthorityError
+	var host x509.HostnameError
+	var record tls.RecordHeaderError
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return ": nothing listens there: does `callbackd serve` run, and does a firewall let this through?"
+	case errors.As(err, &authority):
+		return ": name the authority with --ca-file; of the platform it is said that it takes public ones only"
+	case errors.As(err, &host):
+		return ": the certificate is for another name than that of the URL"
+	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
+		return ": plain HTTP is spoken there: has the listener no tls?"
+	}
+	return ""
+}
+
+func adviceOnRefusal(answer platform.Answer) string {
+	text := ""
+	if answer.Fault != "" {
+		text = ": " + answer.Fault
+	}
+	switch {
+	case answer.Status == http.StatusUnauthorized:
+		return text + ": the password sent is not the one that the listener knows: does it run with this configuration?"
+	case answer.Status == http.StatusForbidden:
+		return text + ": the listener's network.allow has not the address that this comes from, or something in front refuses it"
+	case answer.Fault == "":
+		return ": whatever answers there is no callbackd, or it speaks HTTPS and was spoken to without"
+	}
+	return text
+}
+
 // target is the URL of a service, and credentials that are valid there.
-func (f *sendFlags) target(c *config.Config, service callback.Service) (string, platform.Credentials, error) {
-	s := c.Services[string(service)]
-	if s == nil {
-		return "", platform.Credentials{}, usagef("the configuration receives no %s", service)
-	}
-	target := f.url
+func (s *sender) target(service callback.Service) (string, platform.Credentials, error) {
+	target := s.url
 	if target == "" {
-		target = listenerURL(s)
+		received := s.config.Services[string(service)]
+		if received == nil {
+			return "", platform.Credentials{}, usagef("the configuration receives no %s: name another service, or the listener with --url", service)
+		}
+		if target = listenerURL(received); strings.HasSuffix(received.Listen, ":0") && received.PublicURL == "" {
+			return "", platform.Credentials{}, usagef("services.%s.listen leaves the port to the system: name the listener with --url", service)
+		}
 	}
-	for _, cred := range c.Credentials {
-		if (f.account == "" || cred.Label == f.account) && (len(cred.Services) == 0 || slices.Contains(cred.Services, service)) {
+	for _, cred := range s.config.Credentials {
+		if (s.account == "" || cred.Label == s.account) && (len(cred.Services) == 0 || slices.Contains(cred.Services, service)) {
 			return target, platform.Credentials{Username: cred.Username, Password: cred.Password.Reveal()}, nil
 		}
 	}
-	if f.account == "" && c.AllowAnonymous {
+	if s.account == "" && s.config.AllowAnonymous {
 		return target, platform.Credentials{}, nil
 	}
-	return "", platform.Credentials{}, usagef("no credentials with label %q are valid for %s", f.account, service)
+	if s.account == "" {
+		return "", platform.Credentials{}, usagef("no credentials are valid for %s", service)
+	}
+	return "", platform.Credentials{}, usagef("no credentials with label %q are valid for %s", s.account, service)
 }
 
 func listenerURL(s *config.Service) string {
@@ -221,11 +322,11 @@ func listenerURL(s *config.Service) string {
 	return scheme + "://" + net.JoinHostPort(host, port) + s.Path
 }
 
-func (f *sendFlags) client() (*platform.Client, error) {
+func (s *sender) newClient() (*platform.Client, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.Proxy = nil // the platform uses none of ours
-	if f.caFile != "" {
-		pem, err := os.ReadFile(f.caFile)
+	if s.caFile != "" {
+		pem, err := os.ReadFile(s.caFile)
 		if err != nil {
 			return nil, err
 		}
@@ -234,12 +335,12 @@ func (f *sendFlags) client() (*platform.Client, error) {
 			pool = x509.NewCertPool()
 		}
 		if !pool.AppendCertsFromPEM(pem) {
-			return nil, usagef("--ca-file %s holds no certificate", f.caFile)
+			return nil, usagef("--ca-file %s holds no certificate", s.caFile)
 		}
 		transport.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 	}
 	mark := receiver.TestStored
-	if f.deliver {
+	if s.deliver {
 		mark = receiver.TestDelivered
 	}
 	return &platform.Client{HTTP: &http.Client{Transport: transport}, Headers: http.Header{receiver.TestHeader: {mark}}}, nil

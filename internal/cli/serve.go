@@ -6,7 +6,6 @@ import (
 	"runtime/debug"
 
 	"callbackd/internal/app"
-	"callbackd/internal/config"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
@@ -18,6 +17,8 @@ func (e *env) serve() *cobra.Command {
 		Short: "Receive callbacks",
 		Long: "Receive callbacks until SIGTERM or SIGINT, then stop in order: requests under way are finished, deliveries get their grace.\n" +
 			"The log goes to standard error. It is an error (exit code 4) if another callbackd works on the same data_dir.",
+		Example: `  callbackd serve --config /etc/callbackd/callbackd.yaml
+  CALLBACKD_CONFIG=callbackd.yaml callbackd serve`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, problems, err := e.load()
@@ -41,47 +42,12 @@ func (e *env) serve() *cobra.Command {
 	}
 }
 
-func (e *env) check() *cobra.Command {
-	var quiet bool
-	c := &cobra.Command{
-		Use:   "check",
-		Short: "Check the configuration, and print what is in effect",
-		Long: "Check the configuration and print every problem with its file and line, then the configuration in effect, defaults\n" +
-			"included and secrets masked. Warnings leave the exit code 0; an error, or a URL that the platform would not register, makes it 2.",
-		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			c, problems, err := e.load()
-			for _, p := range problems {
-				fmt.Fprintln(e.err, p)
-			}
-			if err != nil {
-				if len(problems) > 0 {
-					return &usageError{errReported}
-				}
-				return err
-			}
-			if !quiet {
-				text, err := c.Effective()
-				if err != nil {
-					return err
-				}
-				fmt.Fprint(e.out, text)
-			}
-			if problems.Worst() > config.Warning {
-				return &usageError{errReported}
-			}
-			return nil
-		},
-	}
-	c.Flags().BoolVarP(&quiet, "quiet", "q", false, "print problems only")
-	return c
-}
-
 func (e *env) version() *cobra.Command {
 	return &cobra.Command{
-		Use:   "version",
-		Short: "Print the version",
-		Args:  cobra.NoArgs,
+		Use:     "version",
+		Short:   "Print the version",
+		Example: `  callbackd version`,
+		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			fmt.Fprintf(e.out, "callbackd %s %s %s/%s\n", buildVersion(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 			return nil
