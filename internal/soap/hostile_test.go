@@ -138,9 +138,9 @@ func TestMemory(t *testing.T) {
 		{"windows-1252 at its worst", []byte(in(strings.Repeat(strings.Repeat("\x80", 1000)+"<b/>", 2000))), "windows-1252", 3.05},
 		{"UTF-16", utf16Of("\ufeff"+large, binary.LittleEndian), "utf-16", 0.6},
 		{"UTF-16 at its worst", utf16Of("\ufeff"+in(strings.Repeat(strings.Repeat("€", 1000)+"<b/>", 1000)), binary.BigEndian), "", 1.55},
-		{"a reference in every text", []byte(in(strings.Repeat("&lt;<b/>", 1<<17))), "", 1.05},
+		{"a reference in every text", []byte(in(strings.Repeat("&lt;<b/>", 1<<17))), "", 2.2}, // 16 bytes are the least under -race
 		{"a reference in every attribute", []byte(in(strings.Repeat("<b a='&#x1F600;'/>", 1<<16))), "", 1.05},
-		{"a line end in every CDATA section", []byte(in(strings.Repeat("<![CDATA[\r\n\r]]>", 1<<16))), "", 1.55},
+		{"a line end in every CDATA section", []byte(in(strings.Repeat("<![CDATA[\r\n\r]]>", 1<<16))), "", 2.2}, // 16 bytes are the least under -race
 		{"a namespace on every element", []byte(in(strings.Repeat("<b xmlns='u'/>", 1<<16))), "", 0.05},
 	} {
 		t.Run(c.name, func(t *testing.T) {
