@@ -55,11 +55,12 @@ func (c *canonical) start(name soap.Name, attrs []soap.Attr) {
 		c.buf = append(c.buf, markAttr)
 		c.name(a.Name)
 		c.buf = append(c.buf, markSep)
-		if a.Name == nilName && strings.Trim(a.Value, " ") == "1" {
+		switch value := strings.Trim(a.Value, " "); {
+		case a.Name == nilName && value == "1":
 			c.buf = append(c.buf, "true"...)
-			continue
-		}
-		if !isPassword(a.Name.Local) {
+		case a.Name == nilName:
+			c.buf = append(c.buf, value...)
+		case !isPassword(a.Name.Local):
 			c.buf = append(c.buf, a.Value...)
 		}
 	}
