@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 
 	"callbackd/internal/config"
 	"callbackd/internal/handler/builtin"
@@ -53,7 +55,6 @@ func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 	root := e.root()
 	root.SetArgs(args)
 	root.SetIn(stdin)
-	root.SetOut(stdout)
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
 	if err != nil && !errors.Is(err, errReported) {
@@ -87,13 +88,12 @@ func (e *env) root() *cobra.Command {
 			"Exit codes: 0 success, 1 failure, 2 wrong usage or configuration, 3 nothing matched, 4 data_dir is in use.",
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		// The distance up to which a command is suggested; the library sets it where it prints the suggestion itself.
-		SuggestionsMinimumDistance: 2,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
 	root.PersistentFlags().StringVar(&e.config, "config", "",
 		"configuration file (default $CALLBACKD_CONFIG, then "+config.SystemFile+")")
 	root.AddCommand(e.serve(), e.demo(), e.check(), e.send(), e.inbox(), e.version())
+	root.SetOut(e.out) // before the completion takes it
 	root.InitDefaultCompletionCmd()
 	checkArgs(root)
 	return root
@@ -112,13 +112,15 @@ func checkArgs(c *cobra.Command) {
 	}
 	if c.HasSubCommands() && c.RunE == nil {
 		c.Args = cobra.ArbitraryArgs
+		c.SuggestionsMinimumDistance = 2
 		c.RunE = func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return cmd.Help()
 			}
 			hint := fmt.Sprintf("see `%s --help`", cmd.CommandPath())
 			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-				hint = fmt.Sprintf("did you mean %q?", near[0])
+				begins := slices.IndexFunc(near, func(name string) bool { return strings.HasPrefix(name, args[0]) })
+				hint = fmt.Sprintf("did you mean %q?", near[max(begins, 0)])
 			}
 			return usagef("unknown command %q; %s", args[0], hint)
 		}

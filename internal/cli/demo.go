@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"callbackd/internal/app"
@@ -77,14 +78,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	if err := d.configure(dir); err != nil {
-		return err
-	}
-	log, err := app.NewLogger(d.config.Log, d.out)
-	if err != nil {
-		return err
-	}
-	a, err := app.New(ctx, app.Options{Config: d.config, Log: log, Version: buildVersion()})
+	a, err := d.receiver(ctx, dir)
 	if err != nil {
 		return err
 	}
@@ -108,6 +102,25 @@ func (d *demo) run(ctx context.Context) (err error) {
 }
 
 const eventsFile = "events.ndjson"
+
+// receiver builds the demo's receiver. Where another program takes a port that was free a moment ago, it looks for ports anew.
+func (d *demo) receiver(ctx context.Context, dir string) (*app.App, error) {
+	const tries = 5
+	for try := 1; ; try++ {
+		if err := d.configure(dir); err != nil {
+			return nil, err
+		}
+		log, err := app.NewLogger(d.config.Log, d.out)
+		if err != nil {
+			return nil, err
+		}
+		a, err := app.New(ctx, app.Options{Config: d.config, Log: log, Version: buildVersion()})
+		if try < tries && errors.Is(err, syscall.EADDRINUSE) {
+			continue
+		}
+		return a, err
+	}
+}
 
 // configure writes the demo's configuration, so that the other commands can be tried on it.
 func (d *demo) configure(dir string) (err error) {

@@ -169,7 +169,8 @@ func (e *env) inboxReplay() *cobra.Command {
   callbackd inbox replay 42 --dry-run`,
 		Short: "Deliver entries again, under new delivery IDs",
 		Long: "Deliver entries again, under new delivery IDs: to the handlers that the routes name now, or to those of --handlers.\n" +
-			"This is also how a handler that was added later gets what arrived before it. Quarantined entries are passed over.",
+			"This is also how a handler that was added later gets what arrived before it. Quarantined entries are passed over, and\n" +
+			"what was sent as a test goes to handlers of type log alone, unless --handlers names others.",
 		Args: cobra.ArbitraryArgs,
 	}
 	f.addTo(c, true)

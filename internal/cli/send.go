@@ -252,6 +252,8 @@ func adviceOnError(err error) string {
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return ": nothing listens there: does `callbackd serve` run, and does a firewall let this through?"
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, io.EOF):
+		return ": the connection was broken off: does the listener speak HTTPS, or does something between refuse this?"
 	case errors.As(err, &authority):
 		return ": name the authority with --ca-file; of the platform it is said that it takes public ones only"
 	case errors.As(err, &host):
