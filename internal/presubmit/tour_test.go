@@ -1,0 +1,340 @@
+package presubmit_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"callbackd/internal/counterpart"
+)
+
+// TestTheREADME does what the README says, in a copy of the tree: every sh block runs and succeeds, every file that it shows is saved
+// under the name that it gives, a background block runs until the end, and what a text block shows after a command is in its output.
+//
+// `make test` is not run from within itself; the guard "gate" sees to it that it is what CI runs.
+func TestTheREADME(t *testing.T) {
+	t.Parallel()
+	for _, program := range []string{"sh", "make"} {
+		counterpart.Program(t, program, "whether the commands of the README do what it says")
+	}
+	tr := checkout(t)
+	tour := &tour{dir: t.TempDir()}
+	tr.copyTo(t, tour.dir)
+	for _, b := range blocks(tr.read("README.md")) {
+		ok := true
+		switch {
+		case b.info == "yaml":
+			tour.save(t, b)
+		case b.info == "text":
+			tour.compare(t, b)
+		case b.info == "sh background":
+			tour.start(t, b)
+		case strings.HasPrefix(b.info, "sh"):
+			for line := range strings.Lines(b.text) {
+				ok = t.Run(strings.TrimSpace(line), func(t *testing.T) { tour.run(t, strings.TrimSpace(line)) }) && ok
+			}
+		}
+		if !ok || t.Failed() {
+			t.Fatalf("README.md:%d: the tour ends here", b.line)
+		}
+	}
+	tour.end(t)
+}
+
+// tour is a walk through a document.
+type tour struct {
+	dir    string
+	output string // of the last command
+	admin  string // address of the admin listener in the last configuration
+
+	background *exec.Cmd
+	log        *output
+}
+
+// copyTo copies the tree.
+func (tr *tree) copyTo(t *testing.T, dir string) {
+	t.Helper()
+	for _, name := range tr.files {
+		from, to := filepath.Join(tr.root, filepath.FromSlash(name)), filepath.Join(dir, filepath.FromSlash(name))
+		info, err := os.Stat(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := os.ReadFile(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(to, text, info.Mode().Perm()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+var (
+	adminAddress = regexp.MustCompile(`(?m)^admin:\s*\{\s*listen:\s*([^\s},]+)`)
+	anyAddress   = regexp.MustCompile(`127\.0\.0\.1:[0-9]+`)
+)
+
+// save writes a file that the document shows.
+func (w *tour) save(t *testing.T, b block) {
+	t.Helper()
+	if m := adminAddress.FindStringSubmatch(b.text); m != nil {
+		w.admin = m[1]
+	}
+	name := filepath.Join(w.dir, filepath.FromSlash(b.file()))
+	if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, []byte(b.text), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for _, address := range anyAddress.FindAllString(b.text, -1) {
+		awaitFree(t, address)
+	}
+}
+
+// awaitFree waits for an address of the document, which another program on this machine may be using.
+func awaitFree(t *testing.T, address string) {
+	t.Helper()
+	patience, stop := context.WithTimeout(t.Context(), time.Minute)
+	defer stop()
+	await(t, patience, address+" to be free", func() bool {
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			return false
+		}
+		return l.Close() == nil
+	})
+}
+
+// await polls: what other processes do gives no other sign.
+func await(t *testing.T, ctx context.Context, what string, condition func() bool) {
+	t.Helper()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for !condition() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("gave up waiting for %s", what)
+		}
+	}
+}
+
+// command prepares a line for the shell, in a process group of its own so that all that it starts can be stopped.
+func (w *tour) command(ctx context.Context, line string, out io.Writer) *exec.Cmd {
+	c := exec.CommandContext(ctx, "sh", "-euc", line)
+	c.Dir, c.Stdout, c.Stderr = w.dir, out, out
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	c.Cancel = func() error { return syscall.Kill(-c.Process.Pid, syscall.SIGKILL) }
+	c.WaitDelay = 10 * time.Second
+	return c
+}
+
+// run runs one line of a block.
+func (w *tour) run(t *testing.T, line string) {
+	ctx, stop := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer stop()
+	switch program, _, _ := strings.Cut(line, " "); {
+	case line == "make test":
+		return
+	case line == "make run":
+		w.watch(ctx, t, line)
+		return
+	case program == "curl":
+		counterpart.Program(t, program, "the README's look at "+line)
+	}
+	var out bytes.Buffer
+	err := w.command(ctx, line, &out).Run()
+	w.output = out.String()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", line, err, w.output)
+	}
+}
+
+// acks is what a newcomer sees of `make run`, at the latest when it ends.
+var received = regexp.MustCompile(`(?i)"?msg"?[^\n]*callback|acknowledged|received|acks?\b`)
+
+// watch runs what has no end, until it shows that it works, and interrupts it as Ctrl-C does.
+func (w *tour) watch(ctx context.Context, t *testing.T, line string) {
+	t.Helper()
+	for _, port := range []int{28200, 9400} {
+		awaitFree(t, net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	}
+	out := &output{}
+	c := w.command(ctx, line, out)
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() { _ = c.Wait(); close(ended) }() // how make and go report a Ctrl-C is theirs to choose
+	await(t, ctx, "a sign of life of "+line, func() bool {
+		select {
+		case <-ended:
+			t.Fatalf("%s ended by itself:\n%s", line, out)
+		default:
+		}
+		return len(received.FindAllString(out.String(), 4)) == 4
+	})
+	if err := syscall.Kill(-c.Process.Pid, syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-ended:
+	case <-time.After(30 * time.Second):
+		t.Fatalf("%s goes on 30 s after Ctrl-C:\n%s", line, out)
+	}
+	if strings.Contains(out.String(), "panic") {
+		t.Errorf("%s panicked:\n%s", line, out)
+	}
+}
+
+// start runs a block until the end of the tour, and waits until it is ready.
+func (w *tour) start(t *testing.T, b block) {
+	t.Helper()
+	w.log = &output{}
+	w.background = w.command(context.WithoutCancel(t.Context()), "exec "+strings.TrimSpace(b.text), w.log)
+	if err := w.background.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.end(t) })
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	defer stop()
+	await(t, ctx, "the answer of "+w.admin+"/readyz; log:\n"+w.log.String(), func() bool {
+		response, err := http.Get("http://" + w.admin + "/readyz")
+		if err != nil {
+			return false
+		}
+		return response.Body.Close() == nil && response.StatusCode == http.StatusOK
+	})
+}
+
+// end stops what runs in the background, which has to go in peace.
+func (w *tour) end(t *testing.T) {
+	t.Helper()
+	if w.background == nil {
+		return
+	}
+	c := w.background
+	w.background = nil
+	kill := time.AfterFunc(45*time.Second, func() { _ = syscall.Kill(-c.Process.Pid, syscall.SIGKILL) })
+	defer kill.Stop()
+	if err := syscall.Kill(c.Process.Pid, syscall.SIGTERM); err != nil {
+		t.Errorf("stop the background: %v\n%s", err, w.log)
+	}
+	if err := c.Wait(); err != nil {
+		t.Errorf("the background ended with %v:\n%s", err, w.log)
+	}
+}
+
+// compare holds a text block against the last output: each of its lines is there, white space aside.
+func (w *tour) compare(t *testing.T, b block) {
+	t.Helper()
+	squeeze := func(s string) string { return strings.Join(strings.Fields(s), " ") }
+	output := squeeze(w.output)
+	for line := range strings.Lines(b.text) {
+		if line = squeeze(line); !strings.Contains(output, line) {
+			t.Errorf("README.md:%d shows %q, the output is\n%s", b.line, line, w.output)
+		}
+	}
+}
+
+// output is what a process says, read while it runs.
+type output struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
+}
+
+// TestTheREADMEsHandler compiles the handler that the README shows, and the line that makes it known, word for word.
+func TestTheREADMEsHandler(t *testing.T) {
+	t.Parallel()
+	tr := checkout(t)
+	dir := t.TempDir()
+	tr.copyTo(t, dir)
+	const list = "internal/handler/builtin/builtin.go"
+	var handlers []string
+	builtin := tr.read(list)
+	for _, b := range blocks(tr.read("README.md")) {
+		switch {
+		case b.info == "go handler":
+			name := b.file()
+			if name == "" {
+				name = handlerFile(tr.read("README.md"), b)
+			}
+			file := filepath.Join(dir, filepath.FromSlash(name))
+			if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(b.text), 0o644)); err != nil {
+				t.Fatal(err)
+			}
+			folder := filepath.ToSlash(filepath.Dir(name))
+			handlers = append(handlers, "./"+folder)
+			builtin = strings.Replace(builtin, "import (\n", "import (\n\t\""+module+"/"+folder+"\"\n", 1)
+		case b.info == "go":
+			builtin = strings.Replace(builtin, "[]handler.Type{\n", "[]handler.Type{\n"+b.text, 1)
+		}
+	}
+	if len(handlers) == 0 || builtin == tr.read(list) {
+		t.Fatal("the README shows no handler, or not how to make it known")
+	}
+	if err := os.WriteFile(filepath.Join(dir, filepath.FromSlash(list)), []byte(builtin), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c := exec.CommandContext(t.Context(), "go", append([]string{"vet", "./internal/handler/builtin"}, handlers...)...)
+	c.Dir = dir
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// handlerFile finds the name of the file in the paragraph before a block, where the name does not stand in its last line.
+func handlerFile(document string, b block) string {
+	lines := strings.Split(document, "\n")
+	for i := b.line - 2; i >= max(0, b.line-8); i-- {
+		if m := namedFile.FindStringSubmatch(lines[i]); m != nil {
+			return m[1]
+		}
+	}
+	return "internal/handler/readme/readme.go"
+}
+
+// TestATourFindsWhatIsWrong shows the tour commands that fail, and outputs that are not what was shown.
+func TestATourFindsWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	counterpart.Program(t, "sh", "whether a tour notices what is wrong")
+	w := &tour{dir: t.TempDir()}
+	var out bytes.Buffer
+	if err := w.command(t.Context(), "false; true", &out).Run(); err == nil {
+		t.Error("a command that fails in the middle of a line passes")
+	}
+	if err := w.command(t.Context(), "echo $UNSET_IN_THIS_TEST", &out).Run(); err == nil {
+		t.Error("a variable that nobody set passes")
+	}
+	got := blocks("a `x.yaml`:\n\n```yaml\na: 1\n```\nrun\n```sh background\nb\n```\n")
+	if len(got) != 2 || got[0].file() != "x.yaml" || got[0].text != "a: 1\n" || got[0].line != 3 || got[1].info != "sh background" || got[1].before != "run" {
+		t.Errorf("blocks are %+v", got)
+	}
+}
