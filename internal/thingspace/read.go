@@ -64,11 +64,12 @@ type decoder struct {
 	secretFrom  int // where the content of the Password begins that is being read
 	secretDepth int // its depth, or 0
 
-	path  []string
-	root  int // the depth of the root element
-	ended int // offset after the last end tag
-	seen  []sighted
-	items int // members of lists so far
+	path    []string
+	scratch []byte // of place
+	root    int    // the depth of the root element
+	ended   int    // offset after the last end tag
+	seen    []sighted
+	items   int // members of lists so far
 }
 
 // maxItems bounds the lists of one message: devices, attributes, collections and the like. It admits 2,000 collections with 65
@@ -479,32 +480,33 @@ func (d *decoder) extension(attribute string) {
 	if len(d.m.Extensions) == MaxExtensions {
 		return
 	}
-	if path := d.place(attribute); !slices.Contains(d.m.Extensions, path) {
-		d.m.Extensions = append(d.m.Extensions, path)
+	place := d.place(attribute) // of which there may be a million, all alike
+	if !slices.ContainsFunc(d.m.Extensions, func(known string) bool { return known == string(place) }) {
+		d.m.Extensions = append(d.m.Extensions, string(place))
 	}
 }
 
 // longestName bounds what is told of a name or a path from the message.
 const longestName = 200
 
-// place is the path of the current element, or of one of its attributes.
-func (d *decoder) place(attribute string) string {
-	var b strings.Builder
+// place is the path of the current element, or of one of its attributes. The next call overwrites it.
+func (d *decoder) place(attribute string) []byte {
+	b := d.scratch[:0]
 	for i, name := range d.path {
 		if i > 0 {
-			b.WriteByte('/')
+			b = append(b, '/')
 		}
-		// The names may be long, and are joined once for each extension.
-		b.WriteString(name[:min(len(name), longestName)])
-		if b.Len() > longestName {
+		if b = append(b, name...); len(b) > longestName {
 			break
 		}
 	}
 	if attribute != "" {
-		b.WriteByte('/')
-		b.WriteString(attribute)
+		b = append(append(b, '/'), attribute...)
 	}
-	return shorten(b.String(), longestName)
+	if d.scratch = b; len(b) > longestName {
+		b = append(bytes.ToValidUTF8(b[:longestName], nil), "..."...)
+	}
+	return b
 }
 
 // shorten bounds a text made of names.
