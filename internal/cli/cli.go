@@ -95,8 +95,26 @@ func (e *env) root() *cobra.Command {
 	root.AddCommand(e.serve(), e.demo(), e.check(), e.send(), e.inbox(), e.version())
 	root.SetOut(e.out) // before the completion takes it
 	root.InitDefaultCompletionCmd()
+	root.SetHelpCommand(help(root))
 	checkArgs(root)
 	return root
+}
+
+// help is the command of that name. The library's own takes any topic for success.
+func help(root *cobra.Command) *cobra.Command {
+	return &cobra.Command{
+		Use:     "help [COMMAND...]",
+		Short:   "Print the help of a command",
+		Example: "  callbackd help inbox replay",
+		Args:    cobra.ArbitraryArgs,
+		RunE: func(_ *cobra.Command, args []string) error {
+			c, rest, err := root.Find(args)
+			if err != nil || len(rest) > 0 {
+				return usagef("no command %q; see `callbackd --help`", strings.Join(args, " "))
+			}
+			return c.Help()
+		},
+	}
 }
 
 // checkArgs makes wrong arguments a usage error, and a command group without a command as well.

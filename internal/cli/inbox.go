@@ -8,6 +8,7 @@ import (
 	"io"
 	"strings"
 	"time"
+	"unicode"
 
 	"callbackd/internal/callback"
 	"callbackd/internal/handler"
@@ -161,14 +162,41 @@ func deviceCell(devices []inbox.Device) string {
 // shown is an entry as `inbox show` prints it.
 type shown struct {
 	listed
-	Facts      inbox.Facts            `json:"facts"`
-	RepeatOf   int64                  `json:"repeat_of,omitempty"`
-	SeenAt     []inbox.Sighting       `json:"seen_at"`
-	Deliveries []inbox.DeliveryStatus `json:"deliveries"`
-	Event      *handler.Event         `json:"event,omitempty"`
+	Facts      inbox.Facts      `json:"facts"`
+	RepeatOf   int64            `json:"repeat_of,omitempty"`
+	SeenAt     []inbox.Sighting `json:"seen_at"`
+	Deliveries []delivery       `json:"deliveries"`
+	Event      *handler.Event   `json:"event,omitempty"`
 	// DecodeError says why there is no event.
 	DecodeError string `json:"decode_error,omitempty"`
 	Payload     string `json:"payload"`
+}
+
+// delivery is one of an entry's as `inbox show` prints it.
+type delivery struct {
+	ID        string     `json:"id"`
+	Handler   string     `json:"handler"`
+	Replay    int64      `json:"replay,omitempty"`
+	State     string     `json:"state"`
+	Attempts  int        `json:"attempts"`
+	DueAt     *time.Time `json:"due_at,omitempty"`     // of one that is pending
+	SettledAt *time.Time `json:"settled_at,omitempty"` // of one that is not
+	Reason    string     `json:"reason,omitempty"`
+	Cause     string     `json:"cause,omitempty"`
+}
+
+func deliveries(entryID string, list []inbox.DeliveryStatus) []delivery {
+	shown := make([]delivery, len(list))
+	for i, d := range list {
+		shown[i] = delivery{ID: sqlite.DeliveryID(entryID, d.Handler, d.Replay), Handler: d.Handler, Replay: d.Replay,
+			State: d.State, Attempts: d.Attempts, Reason: d.Reason, Cause: d.Cause}
+		if d.State == "pending" {
+			shown[i].DueAt = &d.DueAt
+		} else {
+			shown[i].SettledAt = &d.SettledAt
+		}
+	}
+	return shown
 }
 
 func (e *env) inboxShow() *cobra.Command {
@@ -205,9 +233,11 @@ func show(ctx context.Context, r *sqlite.Reader, seq int64) (*shown, error) {
 	if s.SeenAt, err = r.Sightings(ctx, seq); err != nil {
 		return nil, err
 	}
-	if s.Deliveries, err = r.Deliveries(ctx, seq); err != nil {
+	made, err := r.Deliveries(ctx, seq)
+	if err != nil {
 		return nil, err
 	}
+	s.Deliveries = deliveries(entry.ID, made)
 	if entry.Erased && len(entry.Body) == 0 {
 		s.DecodeError = "erased on request"
 		return s, nil
@@ -229,7 +259,7 @@ func (s *shown) table(w io.Writer) {
 		{"Seq", fmt.Sprint(s.Seq)}, {"ID", s.ID}, {"Received", s.ReceivedAt.Format(time.RFC3339Nano)}, {"Service", s.Service}, {"Kind", s.Kind},
 		{"Account", s.Account + " (credentials " + s.Facts.Credential + ")"}, {"Request ID", dash(s.RequestID)}, {"Source", s.Facts.Source},
 		{"State", string(s.State)}, {"Flags", dash(strings.Join(s.Flags, ", "))}, {"SOAP", s.Facts.SOAP + ", " + s.Facts.Encoding},
-		{"Attempt", fmt.Sprintf("%d of %d", s.Facts.Attempt, s.Facts.MaxAttempts)},
+		{"Attempt", attempt(s.Facts)},
 	} {
 		row(w, line[0]+":", line[1])
 	}
@@ -251,17 +281,25 @@ func (s *shown) table(w io.Writer) {
 	if s.DecodeError != "" {
 		row(w, "Not decoded:", s.DecodeError)
 	} else if text, err := json.MarshalIndent(s.Event.Data, "", "  "); err == nil {
-		fmt.Fprintf(w, "\n%s\n", text)
+		fmt.Fprintf(w, "\n%s\n", printable(string(text)))
 	}
 	fmt.Fprintf(w, "\n%s\n", printable(s.Payload))
 }
 
-func deliveryLine(d inbox.DeliveryStatus) string {
+// attempt is the platform's count, which not every message bears.
+func attempt(f inbox.Facts) string {
+	if f.Attempt == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%d of %d", f.Attempt, f.MaxAttempts)
+}
+
+func deliveryLine(d delivery) string {
 	line := fmt.Sprintf("%s: %s after %d attempts", d.Handler, d.State, d.Attempts)
 	if d.Replay > 0 {
 		line = fmt.Sprintf("%s (replay %d): %s after %d attempts", d.Handler, d.Replay, d.State, d.Attempts)
 	}
-	if d.State == "pending" {
+	if d.DueAt != nil {
 		line += ", due " + d.DueAt.Format(time.RFC3339)
 	}
 	if d.Reason != "" {
@@ -276,7 +314,7 @@ func deliveryLine(d inbox.DeliveryStatus) string {
 // printable keeps control characters of a payload from a terminal.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r < ' ' && r != '\n' && r != '\t' || r >= 0x7f && r < 0xa0 {
+		if r != '\n' && r != '\t' && unicode.IsControl(r) {
 			return '.'
 		}
 		return r
@@ -342,10 +380,31 @@ func (e *env) inboxStats() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return e.print(*o, s, func(w io.Writer) { statsTable(w, s) })
+			return e.print(*o, summed{s, outages(s.WithoutAcks)}, func(w io.Writer) { statsTable(w, s) })
 		})
 	}
 	return c
+}
+
+// summed are the stats as JSON.
+type summed struct {
+	sqlite.Stats
+	WithoutAcks []outage `json:"without_acks"`
+}
+
+type outage struct {
+	From    time.Time `json:"from"`
+	To      time.Time `json:"to"`
+	Reason  string    `json:"reason"`
+	Refused int64     `json:"refused"`
+}
+
+func outages(list []inbox.Outage) []outage {
+	shown := make([]outage, len(list))
+	for i, o := range list {
+		shown[i] = outage(o)
+	}
+	return shown
 }
 
 func statsTable(w io.Writer, s sqlite.Stats) {
