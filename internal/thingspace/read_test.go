@@ -203,6 +203,7 @@ func TestReadWhatThePlatformSends(t *testing.T) {
 				r.Fatalf("%s got %s with %v\n%s", info.Service, m.Callback.Kind, violations, wire)
 			}
 			checkMessage(t, wire, "")
+			checkDiscreet(t, wire, "")
 		}
 	})
 }
