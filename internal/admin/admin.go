@@ -1,8 +1,14 @@
-// Package admin is the second listener, for operators and their tools: /livez, /readyz and /metrics.
+// Package admin is the second listener, for operators and their tools, and the control socket, for the command line.
+//
+//	admin.listen       /livez /readyz /metrics   whoever can reach it; it changes nothing and tells nothing of any callback
+//	control.sock, 0600 /v1/<operation>           the owner of data_dir alone; it changes the inbox
 //
 // The promise: /livez says that the process can answer, and touches nothing else, for a restart mends no dependency. /readyz
 // fails only for what stops acknowledging; whatever else is not as it should be is named in its answer and does not fail it, for a
 // broken handler must never cost a callback.
+//
+// The limits: neither asks for credentials. What is outside may reach neither: bind the listener to loopback or to a network of
+// operators.
 package admin
 
 import (
@@ -10,23 +16,26 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/go-chi/chi/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.uber.org/zap"
+	"golang.org/x/net/netutil"
 )
 
 // Check is one thing that readiness asks.
 type Check struct {
 	Name string
-	// Essential checks fail readiness: without this, nothing is acknowledged.
+	// Essential checks fail readiness: without this, nothing is acknowledged. The others say what is degraded.
 	Essential bool
-	Run       func(ctx context.Context) error
+	// Run MUST return when ctx ends. Its error is shown to operators, so it MUST hold nothing of a callback.
+	Run func(ctx context.Context) error
 }
 
 // Options of a Server.
@@ -34,36 +43,49 @@ type Options struct {
 	Listener net.Listener
 	Registry *prometheus.Registry
 	Checks   []Check
+	// Log takes what goes wrong with requests; nil logs nothing.
+	Log *zap.Logger
 }
 
 // Server is the admin listener.
 type Server struct {
-	o    Options
-	http *http.Server
+	listener net.Listener
+	http     *http.Server
 }
+
+// mostConnections and mostScrapes bound what the listener does at once.
+const (
+	mostConnections = 64
+	mostScrapes     = 4
+)
 
 // New prepares the server. Nothing is accepted before Run.
 func New(o Options) *Server {
-	s := &Server{o: o}
-	ready := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "callbackd", Name: "ready",
-		Help: "1 while a check of /readyz passes, as of its last call."}, []string{"check"})
-	o.Registry.MustRegister(ready)
-	for _, c := range o.Checks {
-		ready.WithLabelValues(c.Name)
+	if o.Log == nil {
+		o.Log = zap.NewNop()
 	}
+	errorLog := zap.NewStdLog(o.Log)
+	checks := checks(o.Checks)
+	o.Registry.MustRegister(checks)
 	router := chi.NewRouter()
-	router.Get("/livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "alive") })
-	router.Get("/readyz", func(w http.ResponseWriter, r *http.Request) { s.readyz(w, r, ready) })
-	router.Handle("/metrics", promhttp.HandlerFor(o.Registry, promhttp.HandlerOpts{EnableOpenMetrics: true}))
-	s.http = &http.Server{
-		Handler: router, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second, WriteTimeout: 30 * time.Second,
-		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
+	get := func(path string, handler http.HandlerFunc) {
+		router.Get(path, handler)
+		router.Head(path, handler) // net/http leaves the body out
 	}
-	return s
+	get("/livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "alive") })
+	get("/readyz", checks.readyz)
+	get("/metrics", promhttp.HandlerFor(o.Registry, promhttp.HandlerOpts{
+		EnableOpenMetrics: true, MaxRequestsInFlight: mostScrapes, ErrorLog: errorLog,
+		ErrorHandling: promhttp.ContinueOnError, // one metric that cannot be had is no reason to be blind to the others
+	}).ServeHTTP)
+	return &Server{listener: netutil.LimitListener(o.Listener, mostConnections), http: &http.Server{
+		Handler: router, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second, WriteTimeout: 30 * time.Second,
+		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10, ErrorLog: errorLog,
+	}}
 }
 
 // Run serves until ctx ends.
-func (s *Server) Run(ctx context.Context) error { return run(ctx, s.http, s.o.Listener, "admin") }
+func (s *Server) Run(ctx context.Context) error { return run(ctx, s.http, s.listener, "admin") }
 
 func run(ctx context.Context, server *http.Server, l net.Listener, what string) error {
 	failed := make(chan error, 1)
@@ -76,53 +98,112 @@ func run(ctx context.Context, server *http.Server, l net.Listener, what string) 
 	closing, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	err := server.Shutdown(closing)
+	if err != nil {
+		err = errors.Join(fmt.Errorf("stop %s: %w", what, err), server.Close())
+	}
 	if serveErr := <-failed; !errors.Is(serveErr, http.ErrServerClosed) {
 		err = errors.Join(err, serveErr)
 	}
 	return err
 }
 
-// readyResult is one line of /readyz.
-type readyResult struct {
+// checks are asked by /readyz, and as a metric by each scrape.
+type checks []Check
+
+// result is one line of /readyz.
+type result struct {
 	Name      string `json:"name"`
 	Ready     bool   `json:"ready"`
 	Essential bool   `json:"essential"`
 	Cause     string `json:"cause,omitempty"`
 }
 
-func (s *Server) readyz(w http.ResponseWriter, r *http.Request, metric *prometheus.GaugeVec) {
-	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
+// run asks all checks, which together have 2 s: a probe waits no longer, as a rule.
+func (c checks) run(ctx context.Context) []result {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	status := http.StatusOK
-	results := make([]readyResult, 0, len(s.o.Checks))
-	for _, c := range s.o.Checks {
-		result := readyResult{Name: c.Name, Ready: true, Essential: c.Essential}
-		if err := c.Run(ctx); err != nil {
-			result.Ready, result.Cause = false, err.Error()
-			if c.Essential {
-				status = http.StatusServiceUnavailable
-			}
+	results := make([]result, len(c))
+	for i, check := range c {
+		results[i] = result{Name: check.Name, Ready: true, Essential: check.Essential}
+		if err := check.Run(ctx); err != nil {
+			results[i].Ready, results[i].Cause = false, err.Error()
 		}
-		value := 0.0
-		if result.Ready {
-			value = 1
-		}
-		metric.WithLabelValues(c.Name).Set(value)
-		results = append(results, result)
 	}
-	if slices.Contains(strings.Split(r.Header.Get("Accept"), ","), "application/json") {
+	return results
+}
+
+// state sums results up.
+type state string
+
+const (
+	ready    state = "ready"
+	degraded state = "degraded" // and ready all the same
+	notReady state = "not ready"
+)
+
+func sum(results []result) state {
+	s := ready
+	for _, r := range results {
+		switch {
+		case r.Ready:
+		case r.Essential:
+			return notReady
+		default:
+			s = degraded
+		}
+	}
+	return s
+}
+
+func (c checks) readyz(w http.ResponseWriter, r *http.Request) {
+	results := c.run(r.Context())
+	s := sum(results)
+	status := http.StatusOK
+	if s == notReady {
+		status = http.StatusServiceUnavailable
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	if strings.Contains(r.Header.Get("Accept"), "application/json") {
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(status)
-		_ = json.NewEncoder(w).Encode(results) // the client may be gone
+		_ = json.NewEncoder(w).Encode(struct { // the client may be gone
+			State  state    `json:"state"`
+			Checks []result `json:"checks"`
+		}{s, results})
 		return
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.WriteHeader(status)
+	fmt.Fprintln(w, s)
 	for _, result := range results {
-		mark := "ok"
-		if !result.Ready {
-			mark = "not ready: " + result.Cause
+		result.print(w)
+	}
+}
+
+func (r result) print(w io.Writer) {
+	switch {
+	case r.Ready:
+		fmt.Fprintf(w, "%s: ok\n", r.Name)
+	case r.Essential:
+		fmt.Fprintf(w, "%s: failed: %s\n", r.Name, r.Cause)
+	default:
+		fmt.Fprintf(w, "%s: degraded: %s\n", r.Name, r.Cause)
+	}
+}
+
+// readyDesc has no value that is not asked for: one that waited for somebody to call /readyz would be wrong where nobody does.
+var readyDesc = prometheus.NewDesc("callbackd_ready", "1 while a check of /readyz passes.", []string{"check"}, nil)
+
+// Describe implements [prometheus.Collector].
+func (c checks) Describe(descs chan<- *prometheus.Desc) { descs <- readyDesc }
+
+// Collect implements [prometheus.Collector].
+func (c checks) Collect(metrics chan<- prometheus.Metric) {
+	for _, r := range c.run(context.Background()) {
+		value := 0.0
+		if r.Ready {
+			value = 1
 		}
-		fmt.Fprintf(w, "%s: %s\n", result.Name, mark)
+		metrics <- prometheus.MustNewConstMetric(readyDesc, prometheus.GaugeValue, value, r.Name)
 	}
 }

@@ -27,13 +27,14 @@ const SocketFile = "control.sock"
 // there is a dead process's.
 func ListenControl(dir string) (net.Listener, error) {
 	path := filepath.Join(dir, SocketFile)
-	const longest = 107 // of a socket's path, by the kernel
+	const longest = len(unix.RawSockaddrUnix{}.Path) - 1 // by the kernel, which wants a zero after it
 	if len(path) > longest {
 		return nil, fmt.Errorf("control socket: %s has %d characters, and a socket's path can have %d: use a shorter data_dir", path, len(path), longest)
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
+	// Changing the mode afterwards would leave a moment in which others could connect.
 	old := unix.Umask(0o177)
 	l, err := net.Listen("unix", path)
 	unix.Umask(old)
@@ -58,7 +59,12 @@ func NewControl(l net.Listener, operations map[string]Operation) *Control {
 	for name, operation := range operations {
 		router.Post("/v1/"+name, func(w http.ResponseWriter, r *http.Request) { operate(w, r, operation) })
 	}
-	return &Control{l, &http.Server{Handler: router, ReadHeaderTimeout: 5 * time.Second}}
+	unknown := func(w http.ResponseWriter, r *http.Request) {
+		answer(w, http.StatusNotFound, failure{fmt.Sprintf("the running callbackd knows no operation %s %s: is it another version?", r.Method, r.URL.Path)})
+	}
+	router.NotFound(unknown)
+	router.MethodNotAllowed(unknown)
+	return &Control{l, &http.Server{Handler: router, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second, MaxHeaderBytes: 16 << 10}}
 }
 
 type failure struct {
@@ -66,22 +72,28 @@ type failure struct {
 }
 
 func operate(w http.ResponseWriter, r *http.Request, operation Operation) {
-	w.Header().Set("Content-Type", "application/json")
-	answer := func(status int, v any) {
-		w.WriteHeader(status)
-		_ = json.NewEncoder(w).Encode(v) // the client may be gone
-	}
 	request, err := io.ReadAll(http.MaxBytesReader(w, r.Body, mostRequest))
-	if err != nil {
-		answer(http.StatusBadRequest, failure{err.Error()})
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		answer(w, http.StatusRequestEntityTooLarge, failure{fmt.Sprintf("the request is longer than %d bytes: name fewer entries at once", tooLarge.Limit)})
+		return
+	case err != nil:
+		answer(w, http.StatusBadRequest, failure{"read request: " + err.Error()})
 		return
 	}
 	result, err := operation(r.Context(), request)
 	if err != nil {
-		answer(http.StatusUnprocessableEntity, failure{err.Error()})
+		answer(w, http.StatusUnprocessableEntity, failure{err.Error()})
 		return
 	}
-	answer(http.StatusOK, result)
+	answer(w, http.StatusOK, result)
+}
+
+func answer(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v) // the client may be gone
 }
 
 // Run serves until ctx ends.
@@ -116,5 +128,8 @@ func Call(ctx context.Context, dir, name string, request, answer any) error {
 		}
 		return errors.New(f.Error)
 	}
-	return json.NewDecoder(response.Body).Decode(answer)
+	if err := json.NewDecoder(response.Body).Decode(answer); err != nil {
+		return fmt.Errorf("read the answer of the running callbackd: %w", err)
+	}
+	return nil
 }

@@ -117,7 +117,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	}
 	sockets.add(controlListener)
 	a.control = admin.NewControl(controlListener, (&Operator{Store: a.store, Config: a.c}).operations())
-	a.admin = admin.New(admin.Options{Listener: adminListener, Registry: a.registry, Checks: a.checks()})
+	a.admin = admin.New(admin.Options{Listener: adminListener, Registry: a.registry, Checks: a.checks(), Log: a.log.Named("admin")})
 	return a, nil
 }
 
@@ -279,6 +279,7 @@ func decode(limits soap.Limits) func([]byte) (*callback.Callback, error) {
 func (a *App) checks() []admin.Check {
 	return []admin.Check{
 		{Name: "inbox", Essential: true, Run: func(context.Context) error { return a.store.Status() }},
+		{Name: "listeners", Essential: true, Run: func(context.Context) error { return a.receiver.Status() }},
 		{Name: "drain", Essential: true, Run: func(context.Context) error {
 			if a.draining.Load() {
 				return errors.New("shutting down")

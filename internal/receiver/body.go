@@ -38,9 +38,10 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int, memory *share) 
 		b.overhead = gunzipMemory
 	}
 	// Before the first read, which asks a sender that waits for "100 Continue" to send its body.
-	if err := b.grow(int(size)); err != nil {
+	if err := memory.reserve(b.memoryFor(int(size))); err != nil {
 		return nil, err
 	}
+	b.bytes = make([]byte, 0, size)
 	// A variable of our own: setting r.Body would keep a refused "Expect: 100-continue" waiting.
 	wire := &wireReader{r: http.MaxBytesReader(w, r.Body, int64(limit))}
 	var source io.Reader = wire
@@ -81,21 +82,18 @@ type body struct {
 	memory   *share
 }
 
-// grow makes room for size bytes. Both buffers exist while one is copied into the other.
-func (b *body) grow(size int) error {
-	if err := b.memory.resize(b.overhead + int64(cap(b.bytes)+size)); err != nil {
-		return err
-	}
-	b.bytes = append(make([]byte, 0, size), b.bytes...)
-	return b.memory.resize(b.overhead + int64(size))
-}
+// memoryFor is what a buffer of this size stands for: itself, and as much again for the smaller one that is copied into it, or later
+// for the copy without passwords that is on its way to the disk. No message needs more than the largest.
+func (b *body) memoryFor(size int) int64 { return min(b.overhead+2*int64(size), 2*int64(b.limit+1)) }
 
 func (b *body) readFrom(source io.Reader) error {
 	for {
 		if len(b.bytes) == cap(b.bytes) {
-			if err := b.grow(min(2*cap(b.bytes), b.limit+1)); err != nil {
+			size := min(2*cap(b.bytes), b.limit+1)
+			if err := b.memory.grow(b.memoryFor(size)); err != nil {
 				return err
 			}
+			b.bytes = append(make([]byte, 0, size), b.bytes...)
 		}
 		n, err := source.Read(b.bytes[len(b.bytes):cap(b.bytes)])
 		b.bytes = b.bytes[:len(b.bytes)+n]

@@ -75,19 +75,14 @@ func (p *part) give(n int64) {
 type share struct {
 	part  *part
 	taken int64
-	// patience is how long the request still waits for memory, over all its waits.
+	// patience is how long the request waits for memory, and afterwards what is left of that time.
 	patience time.Duration
 	waits    prometheus.Counter
 }
 
-// resize makes the share n bytes. It waits for memory as long as there is patience.
-func (s *share) resize(n int64) error {
-	if n <= s.taken {
-		s.part.give(s.taken - n)
-		s.taken = n
-		return nil
-	}
-	freed, ok := s.part.take(n - s.taken)
+// reserve takes the first n bytes. It waits for them as long as there is patience.
+func (s *share) reserve(n int64) error {
+	freed, ok := s.part.take(n)
 	if !ok {
 		s.waits.Inc()
 		from := time.Now()
@@ -100,8 +95,17 @@ func (s *share) resize(n int64) error {
 			case <-timeout.C:
 				return errInFlight
 			}
-			freed, ok = s.part.take(n - s.taken)
+			freed, ok = s.part.take(n)
 		}
+	}
+	s.taken = n
+	return nil
+}
+
+// grow makes the share n bytes. It does not wait: requests that hold memory and wait for more would wait for one another.
+func (s *share) grow(n int64) error {
+	if _, ok := s.part.take(n - s.taken); !ok {
+		return errInFlight
 	}
 	s.taken = n
 	return nil

@@ -55,17 +55,17 @@ func TestBudgetNeverOverflowsAndKeepsEachItsOwn(t *testing.T) {
 	})
 }
 
-func TestAShareWaitsForMemoryThatIsGivenBack(t *testing.T) {
+func TestARequestWaitsForItsFirstMemory(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		_, parts := testBudget(100, 1)
 		first, second := parts[0].share(time.Second), parts[0].share(time.Second)
-		if err := first.resize(80); err != nil {
+		if err := first.reserve(80); err != nil {
 			t.Fatal(err)
 		}
 		time.AfterFunc(600*time.Millisecond, first.release)
 		from := time.Now()
-		if err := second.resize(30); err != nil || time.Since(from) != 600*time.Millisecond {
+		if err := second.reserve(30); err != nil || time.Since(from) != 600*time.Millisecond {
 			t.Errorf("%v after %s, want the memory after 600 ms", err, time.Since(from))
 		}
 		if second.patience != 400*time.Millisecond {
@@ -79,18 +79,14 @@ func TestPatienceEnds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b, parts := testBudget(100, 1)
-		first, second := parts[0].share(time.Second), parts[0].share(time.Second)
-		if err := errors.Join(first.resize(80), second.resize(10)); err != nil {
+		first, small, second := parts[0].share(time.Second), parts[0].share(time.Second), parts[0].share(time.Second)
+		if err := errors.Join(first.reserve(75), small.reserve(5)); err != nil {
 			t.Fatal(err)
 		}
-		time.AfterFunc(300*time.Millisecond, func() { _ = first.resize(75) }) // to less is never an error; it is not enough
+		time.AfterFunc(300*time.Millisecond, small.release) // which is not enough
 		from := time.Now()
-		if err := second.resize(30); !errors.Is(err, errInFlight) || time.Since(from) != time.Second {
+		if err := second.reserve(30); !errors.Is(err, errInFlight) || time.Since(from) != time.Second {
 			t.Errorf("%v after %s, want a refusal after 1 s", err, time.Since(from))
-		}
-		from = time.Now()
-		if err := second.resize(30); !errors.Is(err, errInFlight) || time.Since(from) != 0 {
-			t.Errorf("%v after %s, want a refusal at once: the patience is over", err, time.Since(from))
 		}
 		second.release()
 		first.release()
@@ -100,8 +96,27 @@ func TestPatienceEnds(t *testing.T) {
 	})
 }
 
-// TestSharesOfManyRequests has requests contend for the memory of a few; each gets its own in the end.
-func TestSharesOfManyRequests(t *testing.T) {
+// TestARequestThatHasMemoryDoesNotWaitForMore, for what it waits for may be held by one that waits for it.
+func TestARequestThatHasMemoryDoesNotWaitForMore(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		_, parts := testBudget(100, 1)
+		first, second := parts[0].share(time.Second), parts[0].share(time.Second)
+		if err := errors.Join(first.reserve(40), second.reserve(40)); err != nil {
+			t.Fatal(err)
+		}
+		from := time.Now()
+		if err := errors.Join(first.grow(60), second.grow(50)); !errors.Is(err, errInFlight) || time.Since(from) != 0 {
+			t.Errorf("%v after %s, want the second one refused at once", err, time.Since(from))
+		}
+		if first.taken != 60 || second.taken != 40 {
+			t.Errorf("%d and %d taken, want 60 and 40", first.taken, second.taken)
+		}
+	})
+}
+
+// TestManyRequestsShareLittleMemory has requests contend for the memory of a few; each gets its own in the end.
+func TestManyRequestsShareLittleMemory(t *testing.T) {
 	t.Parallel()
 	b, parts := testBudget(1000, 2)
 	var requests sync.WaitGroup
@@ -109,9 +124,10 @@ func TestSharesOfManyRequests(t *testing.T) {
 		requests.Go(func() {
 			for range 100 {
 				s := parts[i%2].share(time.Minute)
-				if err := errors.Join(s.resize(rand.Int64N(100)), s.resize(rand.Int64N(200))); err != nil {
+				if err := s.reserve(rand.Int64N(400)); err != nil {
 					t.Error(err)
 				}
+				_ = s.grow(s.taken + rand.Int64N(200)) // which may be refused
 				s.release()
 			}
 		})

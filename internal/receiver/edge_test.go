@@ -214,7 +214,7 @@ func TestAStalledListenerLeavesTheOthersAlone(t *testing.T) {
 		r.options.Limits.Message.Bytes, r.options.InFlight, r.options.AckBudget = largest, 16*largest, 4*time.Second
 		r.options.Listeners = []receiver.Listener{listener(r.t, service(callback.DeviceUsage)), listener(r.t, service(callback.ResumeTrackingNotification))}
 	})
-	const can = 12 // of 16: the part of its own and all that is in common
+	const can = 6 // of 8: the part of its own and all that is in common
 	r.occupy(can, largest)
 	blocked := make(chan answer, 1)
 	go func() { blocked <- r.post(message()) }()
@@ -249,7 +249,7 @@ func TestMemoryIsWaitedFor(t *testing.T) {
 	r := start(t, func(r *rig) {
 		r.options.Limits.Message.Bytes, r.options.InFlight, r.options.AckBudget = largest, 4*largest, 4*patience
 	})
-	stalled := r.occupy(4, largest)
+	stalled := r.occupy(2, largest)
 	done := make(chan answer, 1)
 	go func() { done <- r.post(message()) }()
 	r.eventually("it waits", func() bool { return r.metric("callbackd_in_flight_waits_total") == 1 })

@@ -112,7 +112,7 @@ func refusalCases() []refusalCase {
 		}, status: 400, code: "Client", reason: "aborted", closed: true},
 		{name: "no memory left", rig: one(func(r *rig) {
 			r.options.InFlight, r.options.Limits.Message.Bytes, r.options.AckBudget = 256<<10, 64<<10, 4*time.Millisecond
-		}), first: func(r *rig) { r.occupy(4, 64<<10) }, send: body(message()), status: 503, code: "Server", reason: "in_flight", closed: true, header: serverFault},
+		}), first: func(r *rig) { r.occupy(2, 64<<10) }, send: body(message()), status: 503, code: "Server", reason: "in_flight", closed: true, header: serverFault},
 		{name: "a queue too long to be acknowledged in time", rig: failing(fmt.Errorf("%w: 300 appends are queued", inbox.ErrOverloaded)), send: body(message()),
 			status: 503, code: "Server", reason: "overloaded", header: serverFault},
 		{name: "the store cannot take it", rig: failing(fmt.Errorf("%w: /var/lib/callbackd is full", inbox.ErrUnavailable)), send: body(message()),

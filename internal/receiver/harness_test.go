@@ -273,7 +273,7 @@ func (c *conn) hangUp() {
 	}
 }
 
-// occupy opens n connections, each with a request that takes so many bytes of memory and does not go on.
+// occupy opens n connections, each with a request of so many bytes that takes its memory, twice its size, and does not go on.
 func (r *rig) occupy(n int, bytes int64) []*conn {
 	r.t.Helper()
 	var stalled []*conn
@@ -282,7 +282,7 @@ func (r *rig) occupy(n int, bytes int64) []*conn {
 		c.send("<", usual(int(bytes)-1)...)
 		stalled = append(stalled, c)
 	}
-	r.eventually("the memory is taken", func() bool { return r.metric("callbackd_in_flight_bytes") >= float64(int64(n)*bytes) })
+	r.eventually("the memory is taken", func() bool { return r.metric("callbackd_in_flight_bytes") >= float64(2*int64(n)*bytes) })
 	return stalled
 }
 

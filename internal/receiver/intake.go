@@ -120,10 +120,6 @@ func (in *intake) take(w http.ResponseWriter, r *http.Request, e *event, charset
 	body, err := readBody(w, r, in.o.Limits.Message.Bytes, &memory)
 	e.bytes = len(body)
 	deadline := time.Now().Add(in.o.AckBudget - patience + memory.patience)
-	if err == nil {
-		// The body, and the copy without passwords that is on its way to the disk.
-		err = memory.resize(2 * int64(cap(body)))
-	}
 	if err != nil {
 		in.salvage(e, body, options)
 		return err
