@@ -64,6 +64,7 @@ func TestDecode(t *testing.T) {
 		{name: "ISO-8859-1 by charset", raw: "<a>\xe9</a>", charset: "latin1", encoding: "iso-8859-1", document: "<a>é</a>"},
 		{name: "windows-1252 declared", raw: declared("windows-1252", "\x80\x93\xe9\x9f"), encoding: "windows-1252", document: declared("windows-1252", "€“éŸ")},
 		{name: "windows-1252 by charset", raw: "<a>\x99</a>", charset: "cp1252", encoding: "windows-1252", document: "<a>™</a>"},
+		{name: "windows-1252 from a0 on is ISO-8859-1", raw: "<a>\xa0\xff</a>", charset: "windows-1252", encoding: "windows-1252", document: "<a>\u00a0ÿ</a>"},
 		{name: "windows-1252 byte 81", raw: declared("windows-1252", "\x81"), refusal: "byte 0x81 has no character in windows-1252"},
 		{name: "windows-1252 byte 8d", raw: declared("windows-1252", "\x8d"), refusal: "byte 0x8d"},
 		{name: "windows-1252 byte 8f", raw: declared("windows-1252", "\x8f"), refusal: "byte 0x8f"},
@@ -178,6 +179,21 @@ func TestEncodingsReadTheSame(t *testing.T) {
 		}
 		if got := mustTake(t, document); got != want {
 			t.Errorf("%s: got\n%swant\n%s", encoding, got, want)
+		}
+	}
+}
+
+// TestNamesOfEncodings holds the names that a declaration may give against production 81; charset is there so that only the name is judged.
+func TestNamesOfEncodings(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]bool{
+		"a": true, "z": true, "A": true, "Z": true, "a0": true, "a9": true, "a.": true, "a_": true, "a-": true, "aZ": true,
+		"0": false, "9a": false, ".a": false, "_a": false, "-a": false, "@": false, "[": false, "`": false, "{": false,
+		"a/": false, "a:": false, "a b": false, "a,": false, "é": false,
+	} {
+		err := read([]byte(`<?xml version="1.0" encoding="`+name+`"?><a/>`), "utf-8")
+		if want && err != nil || !want && !errors.Is(err, soap.ErrMalformed) {
+			t.Errorf("%q: got %v, want taken: %v", name, err, want)
 		}
 	}
 }

@@ -2,8 +2,11 @@ package soap_test
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"callbackd/internal/soap"
 )
@@ -104,7 +107,7 @@ func structureRules() []rule {
 }
 
 func nameRules() []rule {
-	return []rule{
+	rules := []rule{
 		{"letters, digits, dots, hyphens, underscores", "<_a-1.b/>", "", ""},
 		{"a letter beyond ASCII", "<é/>", "", ""},
 		{"a name character beyond ASCII", "<a·\u0301‿/>", "", ""},
@@ -129,6 +132,32 @@ func nameRules() []rule {
 		{"an attribute's colon at the beginning", `<a :b=""/>`, "a name is missing or malformed", ""},
 		{"an attribute's two colons", `<a xmlns:p="u" p:b:c=""/>`, "a name is missing or malformed", ""},
 	}
+	// Each end of the ranges of NameStartChar and of what NameChar adds to them (productions 4 and 4a), and the characters beyond it.
+	starts := [][2]rune{
+		{'A', 'Z'}, {'_', '_'}, {'a', 'z'}, {0xc0, 0xd6}, {0xd8, 0xf6}, {0xf8, 0x2ff}, {0x370, 0x37d}, {0x37f, 0x1fff}, {0x200c, 0x200d},
+		{0x2070, 0x218f}, {0x2c00, 0x2fef}, {0x3001, 0xd7ff}, {0xf900, 0xfdcf}, {0xfdf0, 0xfffd}, {0x10000, 0xeffff},
+	}
+	continues := [][2]rune{{'-', '-'}, {'.', '.'}, {'0', '9'}, {0xb7, 0xb7}, {0x300, 0x36f}, {0x203f, 0x2040}}
+	within := func(ranges [][2]rune, r rune) bool {
+		return slices.ContainsFunc(ranges, func(ends [2]rune) bool { return r >= ends[0] && r <= ends[1] })
+	}
+	for _, ends := range slices.Concat(starts, continues) {
+		for _, r := range []rune{ends[0] - 1, ends[0], ends[1], ends[1] + 1} {
+			if !utf8.ValidRune(r) || r == ':' || r == '/' || r == 0xffff || r == 0xfffe {
+				continue // no character, or one that ends a name
+			}
+			first := rule{name: fmt.Sprintf("U+%04X at the beginning", r), document: "<" + string(r) + "/>"}
+			later := rule{name: fmt.Sprintf("U+%04X in a name", r), document: "<a" + string(r) + "/>"}
+			if !within(starts, r) {
+				first.refusal = "a name is missing or malformed"
+				if !within(continues, r) {
+					later.refusal = "white space is missing before an attribute"
+				}
+			}
+			rules = append(rules, first, later)
+		}
+	}
+	return rules
 }
 
 func attributeRules() []rule {
@@ -156,6 +185,7 @@ func attributeRules() []rule {
 		{"the end after a name", `<a b`, "has no value", ""},
 		{"the end after =", `<a b=`, "an attribute value must be quoted", ""},
 		{"the end after a value", `<a b=""`, "the document ends within a start tag", ""},
+		{"characters next to the forbidden ones in a value", "<a b='\uf000\ufeff\ufffd]'/>", "", ""},
 		{"NUL in a value", "<a b='\x00'/>", "character U+0000 is not allowed in XML", ""},
 		{"a bare & in a value", `<a b="&"/>`, "'&' that begins no reference", ""},
 		{"an unknown entity in a value", `<a b="&nbsp;"/>`, "an entity other than the predefined five", ""},
@@ -230,6 +260,7 @@ func referenceRules() []rule {
 		{"a predefined one in upper case", "<a>&LT;</a>", entity, ""},
 		{"a predefined one with more letters", "<a>&ampx;</a>", entity, ""},
 		{"an entity beyond ASCII", "<a>&é;</a>", entity, ""},
+		{"a digit at the beginning of an entity", "<a>&1a;</a>", bare, ""},
 		{"no semicolon after an entity", "<a>&amp</a>", bare, ""},
 		{"& and a blank", "<a>& ;</a>", bare, ""},
 		{"& and a semicolon", "<a>&;</a>", bare, ""},
@@ -295,6 +326,7 @@ func declarationRules() []rule {
 		{"version without a value", `<?xml version?><a/>`, "version of the XML declaration has no value", ""},
 		{"version unterminated", `<?xml version="1.0?><a/>`, "is empty, or does not end", ""},
 		{"encoding empty", `<?xml version="1.0" encoding=""?><a/>`, "encoding of the XML declaration is empty", ""},
+		{"standalone after the end", `<?xml version="1.0"?standalone="yes"?><a/>`, form, ""},
 		{"encoding with a blank", `<?xml version="1.0" encoding=" utf-8"?><a/>`, "not the name of an encoding", ""},
 		{"standalone with a reference", `<?xml version="1.0" standalone="ye&#115;"?><a/>`, "must be yes or no", ""},
 		{"standalone in upper case", `<?xml version="1.0" standalone="YES"?><a/>`, "must be yes or no", ""},
