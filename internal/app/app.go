@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -79,6 +80,9 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(o.Version))
 
 	lock, err := sqlite.LockDir(a.c.DataDir)
+	if errors.Is(err, os.ErrPermission) {
+		return nil, fmt.Errorf("%s: %w: let the user that callbackd runs as own data_dir", a.c.Place("data_dir"), err)
+	}
 	if err != nil {
 		return nil, err
 	}

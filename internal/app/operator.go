@@ -61,7 +61,10 @@ type Operator struct {
 // Release carries out a ReleaseRequest.
 func (o *Operator) Release(ctx context.Context, r ReleaseRequest) (sqlite.Released, error) {
 	if r.Restored {
-		_, err := o.Store.ReleaseDeliveries(ctx, r.DryRun)
+		held, err := o.Store.ReleaseDeliveries(ctx, r.DryRun)
+		if err == nil && !held {
+			err = fmt.Errorf("%w: no deliveries are held", inbox.ErrNotFound)
+		}
 		return sqlite.Released{Entries: []int64{}}, err
 	}
 	return o.Store.Release(ctx, r.Seqs, o.routed, r.DryRun)

@@ -114,14 +114,16 @@ func (f *filter) narrow(cmd *cobra.Command, args []string) (inbox.Query, error) 
 	if err != nil {
 		return q, err
 	}
-	chosen := len(q.Seqs) > 0
-	for _, name := range []string{"since", "until", "service", "kind", "account", "request-id", "device", "state", "test"} {
-		chosen = chosen || cmd.Flags().Changed(name)
-	}
+	chosen := len(q.Seqs) > 0 || f.chosen(cmd)
 	if chosen == f.all {
 		return q, usagef("name entries by number, select them by flags, or take them with --all")
 	}
 	return q, nil
+}
+
+// chosen reports whether a flag selects entries.
+func (f *filter) chosen(cmd *cobra.Command) bool {
+	return slices.ContainsFunc([]string{"since", "until", "service", "kind", "account", "request-id", "device", "state", "test"}, cmd.Flags().Changed)
 }
 
 func parseTime(text string, now time.Time) (time.Time, error) {

@@ -36,7 +36,14 @@ func (e *env) change(ctx context.Context, q inbox.Query, do func(*config.Config,
 	if err = closeAfter(r, err); err != nil {
 		return err
 	}
-	return do(c, chosen)
+	// A request to the running callbackd has a limit of bytes.
+	const most = 500_000
+	for part := range slices.Chunk(chosen, most) {
+		if err := do(c, part); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func closeAfter(c io.Closer, err error) error {
@@ -92,6 +99,9 @@ func (e *env) inboxRelease() *cobra.Command {
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		request := app.ReleaseRequest{Restored: *restored, DryRun: *dry}
 		if *restored {
+			if len(args) > 0 || f.chosen(cmd) || f.all {
+				return usagef("--restored takes all that is held: name no entries beside it")
+			}
 			c, _, err := e.load()
 			if err != nil {
 				return err

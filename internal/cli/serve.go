@@ -6,6 +6,7 @@ import (
 	"runtime/debug"
 
 	"callbackd/internal/app"
+	"callbackd/internal/config"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
@@ -31,6 +32,7 @@ func (e *env) serve() *cobra.Command {
 			}
 			defer func() { _ = log.Sync() }() // a terminal cannot be synced
 			for _, p := range problems {
+				p.Severity = config.Warning // none keeps it from starting
 				log.Warn("configuration", zap.String("problem", p.String()))
 			}
 			a, err := app.New(cmd.Context(), app.Options{Config: c, Log: log, Version: buildVersion()})
