@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -51,11 +52,14 @@ func TestTeardownGoesBackwardsAndLeavesBehindWhatHangs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		let := make(chan struct{})
+		var mu sync.Mutex // what hangs is not waited for
 		var order []string
 		td := &teardown{}
 		for _, name := range []string{lockStep, "inbox", handlerStep + "a", handlerStep + "b"} {
 			td.push(name, func() error {
+				mu.Lock()
 				order = append(order, name)
+				mu.Unlock()
 				if name == handlerStep+"b" {
 					<-let
 				}
