@@ -161,7 +161,7 @@ func (a *App) stop(parts *parts, cause error) error {
 		cause = a.lameDuck(parts)
 	}
 	errs := []error{cause,
-		parts.stop(a.log, "receiver", a.c.Shutdown.Drain+stopMargin),
+		a.cutOff(parts.stop(a.log, "receiver", a.c.Shutdown.Drain+stopMargin)),
 		parts.stop(a.log, "dispatcher", a.c.Shutdown.Grace+stopMargin),
 		parts.stop(a.log, "control", 2*stopMargin)}
 	if parts.leftBehind("dispatcher") {
@@ -170,6 +170,16 @@ func (a *App) stop(parts *parts, cause error) error {
 	errs = append(errs, a.teardown.runTo(a.log, lockStep), parts.stop(a.log, "admin", 2*stopMargin), a.teardown.run(a.log))
 	a.log.Info("stopped")
 	return errors.Join(errs...)
+}
+
+// cutOff takes requests that did not end in time for what they are: a sender's stalling, not a failure to stop. None of them was
+// acknowledged.
+func (a *App) cutOff(err error) error {
+	if !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	a.log.Warn("requests still under way at the end of shutdown.drain were cut off: the platform sends them again", zap.Error(err))
+	return nil
 }
 
 // lameDuck goes on receiving for a while after readiness has gone off, unless something breaks.
@@ -208,7 +218,7 @@ func (a *App) handlers(ctx context.Context) ([]dispatch.Instance, error) {
 		h := a.c.Handlers[name]
 		opened, err := h.Config.Open(ctx, handler.Env{Name: name, Log: a.log.Named("handler").With(zap.String("handler", name))})
 		if err != nil {
-			return nil, fmt.Errorf("handlers.%s: %w", name, err)
+			return nil, fmt.Errorf("%s: handlers.%s: %w", a.c.Place("handlers."+name), name, err)
 		}
 		a.teardown.push(handlerStep+name, opened.Close)
 		instances = append(instances, dispatch.Instance{Name: name, Handler: opened, Policy: h.Delivery.Policy()})

@@ -1,6 +1,7 @@
 package app_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -214,6 +215,43 @@ routes: [{handlers: [events]}]
 	})
 	if n < enough {
 		t.Errorf("%d acks", n)
+	}
+}
+
+// TestARequestThatStallsDelaysTheStopForTheDrainAlone leaves a request without its body.
+func TestARequestThatStallsDelaysTheStopForTheDrainAlone(t *testing.T) {
+	t.Parallel()
+	c := load(t, t.TempDir(), head+"services: {DeviceUsage: {listen: 127.0.0.1:0}}\nshutdown: {drain: 50ms}\n")
+	a, log, err := build(t, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := run(t, a)
+	connection, err := net.Dial("tcp", a.Addresses().Services[callback.DeviceUsage].String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer connection.Close()
+	fmt.Fprint(connection, "POST / HTTP/1.1\r\nHost: x\r\nContent-Type: text/xml\r\nContent-Length: 100\r\nExpect: 100-continue\r\n\r\n")
+	if line, err := bufio.NewReader(connection).ReadString('\n'); err != nil || !strings.Contains(line, "100 Continue") {
+		t.Fatalf("the answer is %q, %v", line, err)
+	}
+	if err := stop(); err != nil {
+		t.Errorf("stop: %v", err)
+	}
+	if !strings.Contains(log.String(), "requests still under way at the end of shutdown.drain were cut off") {
+		t.Errorf("the log says\n%s", log.String())
+	}
+}
+
+func TestAHandlerThatCannotBeOpenedIsToldWithItsLine(t *testing.T) {
+	t.Parallel()
+	c := load(t, t.TempDir(), head+`services: {DeviceUsage: {listen: 127.0.0.1:0}}
+handlers:
+  events: {type: ndjson, path: DIR/none/events.ndjson}
+`)
+	if _, _, err := build(t, c); err == nil || !strings.Contains(err.Error(), "callbackd.yaml:6: handlers.events: ") {
+		t.Errorf("error %v", err)
 	}
 }
 
