@@ -156,6 +156,11 @@ var delivering = []rule{
 		s.settle(d, inbox.Settlement{Verdict: inbox.VerdictRetry, DueAt: s.Now()})
 		s.wantState(seq, inbox.Done)
 		s.wantClaimed("afterwards", "log")
+		buried := s.append(s.arrival("2", "log")).Seq
+		d = s.claim("log", 1)[0]
+		s.settle(d, inbox.Settlement{Verdict: inbox.VerdictBury})
+		s.settle(d, inbox.Settlement{Verdict: inbox.VerdictDone})
+		s.wantState(buried, inbox.Dead)
 	}},
 	{"settlements in one batch all count", func(s *suite) {
 		s.register("log")
@@ -286,5 +291,37 @@ var delivering = []rule{
 		if found := s.find(inbox.Query{State: inbox.Done}); len(found) != n {
 			s.Errorf("%d entries are done, want %d", len(found), n)
 		}
+	}},
+	{"a handler that waits to be woken misses nothing", func(s *suite) {
+		s.register("log", "events")
+		s.append(s.arrival("1", "log", "events"))
+		var wait sync.WaitGroup
+		for _, handler := range []string{"log", "events"} {
+			wait.Go(func() {
+				wake := s.Wake(handler)
+				for attempt := 1; attempt <= 100; {
+					claimed := s.claim(handler, 1)
+					if len(claimed) == 0 {
+						<-wake // for ever, if it was missed
+						continue
+					}
+					d := claimed[0]
+					if d.Attempt != attempt {
+						s.Errorf("%s: attempt %d, want %d", handler, d.Attempt, attempt)
+					}
+					attempt = d.Attempt + 1
+					s.Settle(inbox.Settlement{DeliveryKey: d.DeliveryKey, Attempts: d.Attempt, Verdict: inbox.VerdictRetry, DueAt: s.Now()})
+				}
+			})
+		}
+		wait.Wait()
+	}},
+	{"settlements queued before a reopening are kept", func(s *suite) {
+		s.register("log")
+		seq := s.append(s.arrival("1", "log")).Seq
+		d := s.claim("log", 1)[0]
+		s.Settle(inbox.Settlement{DeliveryKey: d.DeliveryKey, Verdict: inbox.VerdictBury, Attempts: 1})
+		s.Reopen(s)
+		s.wantState(seq, inbox.Dead)
 	}},
 }

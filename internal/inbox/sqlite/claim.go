@@ -16,28 +16,49 @@ type claim struct{ handler, seq, replay int64 }
 
 // claims are in memory: a process that dies has none.
 type claims struct {
-	mu    sync.Mutex
-	held  map[int64]map[claim]bool // by handler
-	wakes map[int64]chan struct{}
+	mu sync.Mutex
+	of map[int64]*handlerClaims
+}
+
+// handlerClaims are one handler's.
+type handlerClaims struct {
+	held map[claim]bool
+	wake chan struct{}
 
 	// A look at what is pending may see a delivery whose settlement became durable after the look began. So a claim that ends
-	// while somebody looks is kept until nobody does.
+	// while its handler looks is kept until it does not.
 	looks  int
 	ending []claim
 }
 
-// look begins a look at what is pending; the caller MUST call done after it.
-func (cs *claims) look() (done func()) {
+// handler returns the handler's claims. cs.mu is held.
+func (cs *claims) handler(id int64) *handlerClaims {
+	if cs.of == nil {
+		cs.of = make(map[int64]*handlerClaims)
+	}
+	if cs.of[id] == nil {
+		cs.of[id] = &handlerClaims{held: make(map[claim]bool), wake: make(chan struct{}, 1)}
+	}
+	return cs.of[id]
+}
+
+// look begins a look at what a handler has pending; the caller MUST call done after it.
+func (cs *claims) look(handler int64) (done func()) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
-	cs.looks++
+	h := cs.handler(handler)
+	h.looks++
 	return func() {
 		cs.mu.Lock()
 		defer cs.mu.Unlock()
-		if cs.looks--; cs.looks == 0 {
-			cs.remove(cs.ending)
-			cs.ending = nil
+		if h.looks--; h.looks > 0 || len(h.ending) == 0 {
+			return
 		}
+		for _, c := range h.ending {
+			delete(h.held, c)
+		}
+		h.ending = nil
+		h.wakeUp() // the look may have passed over them, and taken the wake-up that they had
 	}
 }
 
@@ -45,58 +66,48 @@ func (cs *claims) look() (done func()) {
 func (cs *claims) take(c claim) bool {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
-	of := cs.held[c.handler]
-	if of[c] {
+	h := cs.handler(c.handler)
+	if h.held[c] {
 		return false
 	}
-	if of == nil {
-		if cs.held == nil {
-			cs.held = make(map[int64]map[claim]bool)
-		}
-		of = make(map[claim]bool)
-		cs.held[c.handler] = of
-	}
-	of[c] = true
+	h.held[c] = true
 	return true
 }
 
 func (cs *claims) end(ended []claim) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
-	if cs.looks > 0 {
-		cs.ending = append(cs.ending, ended...)
-		return
-	}
-	cs.remove(ended)
-}
-
-func (cs *claims) remove(ended []claim) {
 	for _, c := range ended {
-		delete(cs.held[c.handler], c)
+		h := cs.handler(c.handler)
+		if h.looks > 0 {
+			h.ending = append(h.ending, c)
+		} else {
+			delete(h.held, c)
+		}
 	}
 }
 
 func (cs *claims) count(handler int64) int {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
-	return len(cs.held[handler])
+	return len(cs.handler(handler).held)
 }
 
 func (cs *claims) channel(handler int64) chan struct{} {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
-	if cs.wakes == nil {
-		cs.wakes = make(map[int64]chan struct{})
-	}
-	if cs.wakes[handler] == nil {
-		cs.wakes[handler] = make(chan struct{}, 1)
-	}
-	return cs.wakes[handler]
+	return cs.handler(handler).wake
 }
 
 func (cs *claims) wakeUp(handler int64) {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	cs.handler(handler).wakeUp()
+}
+
+func (h *handlerClaims) wakeUp() {
 	select {
-	case cs.channel(handler) <- struct{}{}:
+	case h.wake <- struct{}{}:
 	default: // a wake-up is waiting already
 	}
 }
@@ -221,7 +232,7 @@ type pending struct {
 
 // due finds deliveries that are due and claims them.
 func (s *Store) due(ctx context.Context, handler int64, limit int, now int64) (due []pending, next time.Time, err error) {
-	defer s.claims.look()()
+	defer s.claims.look(handler)()
 	// Those in claim are still pending in the database, so look past them.
 	rows, err := s.stmt.due.QueryContext(ctx, handler, limit+s.claims.count(handler)+1)
 	if err != nil {

@@ -29,3 +29,36 @@ func TestAppendIsThereAfterReopening(t *testing.T) {
 		t.Error("the database is not in the data directory")
 	}
 }
+
+// TestClaimThatEndsDuringALookEndsAfterIt: what the look saw may be older than the end. And nobody else would wake the handler then.
+func TestClaimThatEndsDuringALookEndsAfterIt(t *testing.T) {
+	t.Parallel()
+	var cs claims
+	mine, other := claim{handler: 1, seq: 1}, claim{handler: 2, seq: 1}
+	if !cs.take(mine) || !cs.take(other) {
+		t.Fatal("cannot claim")
+	}
+	first, second := cs.look(1), cs.look(1)
+	cs.end([]claim{mine, other})
+	cs.wakeUp(1)
+	<-cs.channel(1) // by a look that passes over the claim
+	if cs.take(mine) {
+		t.Error("a claim ended while its handler looked")
+	}
+	if !cs.take(other) {
+		t.Error("another handler's look kept a claim")
+	}
+	first()
+	if cs.take(mine) {
+		t.Error("a claim ended while its handler looked for the second time")
+	}
+	second()
+	select {
+	case <-cs.channel(1):
+	default:
+		t.Error("a claim ended after the look, and its handler was not woken")
+	}
+	if !cs.take(mine) {
+		t.Error("the claim outlived the looks")
+	}
+}

@@ -61,20 +61,21 @@ func newReader(path, vfs string, metrics *inbox.Metrics) (*Reader, error) {
 	db.SetMaxOpenConns(readers)
 	db.SetMaxIdleConns(readers)
 	r := &Reader{db: db, metrics: metrics, broken: func(error) {}}
-	for _, p := range []struct {
-		stmt **sql.Stmt
-		sql  string
-	}{
-		{&r.stmt.due, `SELECT seq, replay, due_at, attempts FROM delivery WHERE handler = ?1 AND state = 0 ORDER BY due_at, seq LIMIT ?2`},
-		{&r.stmt.entries, `SELECT ` + claimColumns + bodyColumns + ` WHERE e.seq IN (SELECT value FROM json_each(?1))`},
-		{&r.stmt.held, `SELECT value FROM meta WHERE key = 'deliveries_held'`},
-		{&r.stmt.entry, `SELECT ` + entryColumns + bodyColumns + ` WHERE e.seq = ?1`},
-	} {
+	for _, p := range readerStatements(&r.stmt) {
 		if *p.stmt, err = db.Prepare(p.sql); err != nil {
 			return nil, errors.Join(fmt.Errorf("prepare query: %w", classify(err)), db.Close())
 		}
 	}
 	return r, nil
+}
+
+func readerStatements(st *readStatements) []prepared {
+	return []prepared{
+		{&st.due, `SELECT seq, replay, due_at, attempts FROM delivery WHERE handler = ?1 AND state = 0 ORDER BY due_at, seq LIMIT ?2`},
+		{&st.entries, `SELECT ` + claimColumns + bodyColumns + ` WHERE e.seq IN (SELECT value FROM json_each(?1))`},
+		{&st.held, `SELECT value FROM meta WHERE key = 'deliveries_held'`},
+		{&st.entry, `SELECT ` + entryColumns + bodyColumns + ` WHERE e.seq = ?1`},
+	}
 }
 
 // Close closes the reader.

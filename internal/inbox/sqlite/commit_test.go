@@ -1,0 +1,143 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"callbackd/internal/inbox"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// TestHotStatementsUseTheirIndexes: no statement of the ack path and of the claims reads a table from end to end. A statement that is
+// not in the list fails, so that a new one gets its plan looked at.
+func TestHotStatementsUseTheirIndexes(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	delivery := []string{"SEARCH delivery USING PRIMARY KEY (seq=? AND handler=? AND replay=?)"}
+	body := []string{"SEARCH e USING INTEGER PRIMARY KEY (rowid=?)", "SEARCH b USING INTEGER PRIMARY KEY (rowid=?)"}
+	state := []string{"SEARCH d USING PRIMARY KEY (seq=?)", "SEARCH d USING PRIMARY KEY (seq=?)"}
+	plans := map[string][]string{ // by a part that one statement alone has; empty: there is nothing to search
+		"BEGIN IMMEDIATE":           nil,
+		"COMMIT":                    nil,
+		"ROLLBACK":                  nil,
+		"INSERT INTO dedup":         nil,
+		"INSERT INTO entry":         nil,
+		"INSERT INTO body":          nil,
+		"INSERT INTO device":        nil,
+		"INSERT INTO delivery":      nil,
+		"INSERT INTO sighting":      nil,
+		"INSERT INTO handler":       nil,
+		"SELECT seq, at FROM dedup": {"SEARCH dedup USING PRIMARY KEY (key=?)"},
+		"UPDATE dedup SET":          {"SEARCH dedup USING PRIMARY KEY (key=?)"},
+		"UPDATE entry SET":          {"SEARCH entry USING INTEGER PRIMARY KEY (rowid=?)"},
+		"delivery SET state = 1":    delivery,
+		"delivery SET attempts":     delivery,
+		"delivery SET state = 2":    delivery,
+		"SELECT seq, replay":        {"SEARCH delivery USING INDEX delivery_due (handler=?)"},
+		"SELECT value FROM meta":    {"SEARCH meta USING PRIMARY KEY (key=?)"},
+		"json_each":                 body,
+		"WHERE e.seq = ?1":          slices.Concat(body, state),
+	}
+	used := make(map[string]bool)
+	for _, p := range slices.Concat(s.w.list(), readerStatements(&readStatements{})) {
+		text := strings.Join(strings.Fields(p.sql), " ")
+		known := false
+		for part, want := range plans {
+			if !strings.Contains(text, part) {
+				continue
+			}
+			known, used[part] = true, true
+			if got := searches(t, s, p.sql); !slices.Equal(got, want) {
+				t.Errorf("%s\nhas the plan %q\nwant %q", text, got, want)
+			}
+		}
+		if !known {
+			t.Errorf("no plan is known of %s", text)
+		}
+	}
+	for part := range plans {
+		if !used[part] {
+			t.Errorf("no statement has %q", part)
+		}
+	}
+}
+
+// searches is how SQLite searches tables for a statement.
+func searches(t *testing.T, s *Store, sql string) []string {
+	t.Helper()
+	if first := strings.Fields(sql)[0]; first == "BEGIN" || first == "COMMIT" || first == "ROLLBACK" {
+		return nil
+	}
+	var args []any
+	for n := 1; strings.Contains(sql, fmt.Sprint("?", n)); n++ {
+		args = append(args, n)
+	}
+	rows, err := s.db.Query("EXPLAIN QUERY PLAN "+sql, args...)
+	if err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	defer rows.Close()
+	var steps []string
+	for rows.Next() {
+		var id, parent, unused int
+		var detail string
+		if err := rows.Scan(&id, &parent, &unused, &detail); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(detail, "json_each") {
+			continue // the list that the statement was given
+		}
+		if strings.HasPrefix(detail, "SEARCH") || strings.HasPrefix(detail, "SCAN") || strings.HasPrefix(detail, "USE") {
+			steps = append(steps, strings.TrimSuffix(detail, " LEFT-JOIN"))
+		}
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return steps
+}
+
+// BenchmarkAppend appends entries of 2 KB with a delivery each, from 64 goroutines, and reports entries and transactions a second.
+func BenchmarkAppend(b *testing.B) {
+	const senders = 64
+	registry := prometheus.NewRegistry()
+	s := newStore(b, func(o *Options) { o.Metrics = inbox.NewMetrics(registry) })
+	body := []byte(strings.Repeat("<Device>0123456789</Device>", 2048/27))
+	next := make(chan int)
+	var wait sync.WaitGroup
+	for range senders {
+		wait.Go(func() {
+			for n := range next {
+				a := testArrival(fmt.Sprint(n), "log")
+				a.Entry.ID, a.Entry.Body = uuid.NewString(), body
+				if _, err := s.Append(context.Background(), a); err != nil {
+					b.Error(err)
+				}
+			}
+		})
+	}
+	b.ReportAllocs()
+	for n := 0; b.Loop(); n++ {
+		next <- n
+	}
+	close(next)
+	wait.Wait()
+	elapsed := b.Elapsed().Seconds()
+	families, err := registry.Gather()
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "callbackd_inbox_batch_appends" {
+			h := f.GetMetric()[0].GetHistogram()
+			b.ReportMetric(h.GetSampleSum()/elapsed, "entries/s")
+			b.ReportMetric(float64(h.GetSampleCount())/elapsed, "commits/s")
+		}
+	}
+}
