@@ -213,8 +213,13 @@ func startDemo(t *testing.T, args ...string) *background {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	d := &background{cancel: cancel, code: make(chan int, 1), stdout: &buffer{}, stderr: &buffer{}}
-	t.Cleanup(cancel)
+	t.Cleanup(func() {
+		cancel()
+		for range d.code { // wait for the end, so that nothing is left behind
+		}
+	})
 	go func() {
+		defer close(d.code)
 		d.code <- cli.Main(ctx, append([]string{"demo", "--every", "1h"}, args...), strings.NewReader(""), d.stdout, d.stderr)
 	}()
 	return d
