@@ -51,13 +51,13 @@ func (d *decoder) document(text []byte, c *Config) bool {
 		d.at("", Fatal, "the file is empty: `callbackd check --help` shows the least that it has to say")
 		return false
 	case err != nil:
-		d.syntax(err)
+		d.syntax(text, err)
 		return false
 	}
 	if err := documents.Decode(&second); err == nil {
 		d.add(placeOf(&second), "", Fatal, "a second YAML document begins after ---, and would not be read: keep one")
 	} else if !errors.Is(err, io.EOF) {
-		d.syntax(err)
+		d.syntax(text, err)
 		return false
 	}
 	if !d.expect(root.Content[0], yaml.MappingNode, "", "keys with values") {
@@ -93,12 +93,12 @@ var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?(?s:(.*))$`)
 
 // syntax notes an error of the library. Its texts quote nothing of the file but the name of an alias, which may be the beginning
 // of a password that stands without quotes.
-func (d *decoder) syntax(err error) {
+func (d *decoder) syntax(text []byte, err error) {
 	at, msg := place{1, 1}, err.Error()
 	if m := yamlLine.FindStringSubmatch(msg); m != nil {
 		msg = m[2]
 		if line, err := strconv.Atoi(m[1]); err == nil {
-			at.line = max(line, 1)
+			at.line = min(max(line, 1), 1+bytes.Count(text, []byte("\n"))) // the library counts past the end
 		}
 	}
 	if strings.HasPrefix(msg, "unknown anchor") {
