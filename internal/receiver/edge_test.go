@@ -4,12 +4,14 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -65,6 +67,9 @@ func TestExpectContinue(t *testing.T) {
 			if a := c.answer(); a.status != tt.status || !a.closed {
 				t.Errorf("status %d, closed %v; want %d at once and no 100 Continue, and the connection closed", a.status, a.closed, tt.status)
 			}
+			if err := c.SetReadDeadline(time.Now().Add(8 * time.Second)); err != nil { // less than a body may take
+				t.Fatal(err)
+			}
 			c.ended()
 		})
 	}
@@ -103,7 +108,11 @@ func TestHTTPItself(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			r := start(t, func(r *rig) { r.options.Limits.Head = 50 * time.Millisecond })
+			r := start(t, func(r *rig) {
+				if tt.want == "" {
+					r.options.Limits.Head = 50 * time.Millisecond
+				}
+			})
 			c := r.dial()
 			c.send(tt.text)
 			if tt.want != "" {
@@ -345,6 +354,42 @@ func TestAListenerThatFailsEndsTheReceiver(t *testing.T) {
 	_ = o.Listeners[1].Listener.Close()
 	if err := <-done; err == nil || !strings.Contains(err.Error(), o.Listeners[1].Listener.Addr().String()) {
 		t.Errorf("error %v, want one that names the listener", err)
+	}
+}
+
+// flaky is a socket whose first accept fails, as when no file descriptor is left.
+type flaky struct {
+	net.Listener
+	failed atomic.Bool
+}
+
+type noDescriptors struct{ error }
+
+func (noDescriptors) Temporary() bool { return true }
+func (noDescriptors) Timeout() bool   { return false }
+
+func (f *flaky) Accept() (net.Conn, error) {
+	if f.failed.CompareAndSwap(false, true) {
+		return nil, noDescriptors{errors.New("accept: too many open files")}
+	}
+	return f.Listener.Accept()
+}
+
+func TestAnAcceptThatFailsIsToldAndGotOver(t *testing.T) {
+	t.Parallel()
+	r := start(t, func(r *rig) {
+		l := listener(r.t, service(callback.ResumeTrackingNotification))
+		l.Listener = &flaky{Listener: l.Listener}
+		r.options.Listeners = []receiver.Listener{l}
+	})
+	if a := r.post(message()); a.status != http.StatusOK {
+		t.Errorf("status %d", a.status)
+	}
+	if got := r.metric("callbackd_accept_errors_total"); got != 1 {
+		t.Errorf("%v errors counted, want 1", got)
+	}
+	if lines := r.log.lines("too many open files"); len(lines) != 1 || !strings.Contains(lines[0], `"level":"warn"`) {
+		t.Errorf("the log has %q, want one warning", lines)
 	}
 }
 

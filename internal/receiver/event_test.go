@@ -73,7 +73,7 @@ func TestARefusalTellsWhichMessageItWas(t *testing.T) {
 		{"malformed, the counters within Data", nil, edit(inData, "</s:Body>", ""), 0, "malformed", 4, true},
 		{"malformed, without an envelope", nil, strings.TrimSuffix(bare(), "</CallbackRequest>\n"), 0, "malformed", 0, false},
 		{"malformed before its counters", nil, edit(whole, "</Data>", ""), 0, "malformed", 4, true},
-		{"broken off after its RequestId", func(r *rig) { r.options.Limits.Read = 50 * time.Millisecond }, whole[:strings.Index(whole, "<Device>")], 2000, "timeout", 0, false},
+		{"broken off after its RequestId", func(r *rig) { r.options.Limits.Read = 400 * time.Millisecond }, whole[:strings.Index(whole, "<Device>")], 2000, "timeout", 0, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -207,6 +207,30 @@ func TestNothingLeaks(t *testing.T) {
 		if r.counts()[end] == 0 {
 			t.Errorf("no request ended with %q, so this test shows little", end)
 		}
+	}
+}
+
+// TestDamageMakesNoNames has messages that lost a bracket, so that content stands where a name does.
+func TestDamageMakesNoNames(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ name, body, secret, told string }{
+		{"in the path", message("<Password>", "<Password"), password, "line 5, column"},
+		{"in the text", message("<Comment>Device will", "<Comment Wilhelmina"), "Wilhelmina", "attribute ... has no value (in /Envelope/Body/CallbackRequest/Data"},
+		{"in an end tag", message("<Comment>Device will", "<Wilhelmina>"), "Wilhelmina", "expected ..."},
+		{"nowhere, so that all names are told", message("</Device>", ""), password, "expected </Device> (in /Envelope/Body/CallbackRequest/Device)"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			r := start(t)
+			a := r.post(tt.body)
+			r.counted("malformed")
+			for where, text := range map[string]string{"the answer": strings.ReplaceAll(a.body, "&gt;", ">"), "the log": r.log.String()} {
+				text = strings.ReplaceAll(text, "&lt;", "<")
+				if strings.Contains(text, tt.secret) || !strings.Contains(text, tt.told) {
+					t.Errorf("%s: want no %q and %q: %s", where, tt.secret, tt.told, text)
+				}
+			}
+		})
 	}
 }
 

@@ -101,7 +101,7 @@ func refusalCases() []refusalCase {
 		{name: "a wrong password in SOAP 1.2", send: body(soap12(message(password, "guess"))), status: 401, code: "Sender", reason: "credentials", soap12: true},
 		{name: "the empty pair", send: body(message(">acme<", "><", password, "")), status: 401, code: "Client", reason: "credentials"},
 		{name: "off the schema, enforced", rig: one(validation(receiver.Enforce)), send: body(message("<Kind>Mdn</Kind>", "")), status: 400, code: "Client", reason: "schema", text: "CallbackRequest/Device"},
-		{name: "a body that does not come", rig: one(func(r *rig) { r.options.Limits.Read = 50 * time.Millisecond }), send: func(c *conn) { c.send("<s:", usual(1000)...) },
+		{name: "a body that does not come", rig: one(func(r *rig) { r.options.Limits.Read = 400 * time.Millisecond }), send: func(c *conn) { c.send("<s:", usual(1000)...) },
 			status: 408, code: "Client", reason: "timeout", closed: true},
 		{name: "a body that breaks off", send: func(c *conn) {
 			c.send(message()[:300], usual(len(message()))...)
@@ -163,6 +163,11 @@ func TestRefusals(t *testing.T) {
 			r.counted(tt.reason)
 			if n := len(r.log.lines(`"msg":"refused"`)); n != 1 {
 				t.Errorf("%d lines of log, want 1", n)
+			}
+			for _, secret := range []string{password, "guess", "3124705797", "auto resumed"} {
+				if strings.Contains(r.log.String(), secret) {
+					t.Errorf("the log tells %q: %s", secret, r.log)
+				}
 			}
 			if entries := r.entries(); len(entries) > 0 {
 				t.Errorf("%d entries in the inbox", len(entries))

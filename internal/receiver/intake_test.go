@@ -526,6 +526,22 @@ func TestTheSenderLeaves(t *testing.T) {
 	}
 }
 
+// TestTheSenderLeavesWhileItsMessageIsJudged has a message that takes a while to be judged.
+func TestTheSenderLeavesWhileItsMessageIsJudged(t *testing.T) {
+	t.Parallel()
+	r := start(t)
+	text := collections()
+	c := r.dial()
+	c.send(text, usual(len(text))...)
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r.counted("ack")
+	if got := r.metric("callbackd_unjudged_total"); got != 0 {
+		t.Errorf("%v messages could not be judged", got)
+	}
+}
+
 // TestALostAckIsCounted has senders leave while their messages are being stored, until the server has noticed one before its ack.
 func TestALostAckIsCounted(t *testing.T) {
 	t.Parallel()
