@@ -197,3 +197,19 @@ func TestNamesOfEncodings(t *testing.T) {
 		}
 	}
 }
+
+func TestLabelsOfEncodings(t *testing.T) {
+	t.Parallel()
+	for encoding, labels := range map[string][]string{
+		"utf-8":        {"utf-8", "UTF-8", "utf8", " utf-8 "},
+		"us-ascii":     {"us-ascii", "US-ASCII", "ascii", "ANSI_X3.4-1968"},
+		"iso-8859-1":   {"iso-8859-1", "ISO-8859-1", "ISO_8859-1", "iso8859-1", "latin1", "Latin-1", "l1"},
+		"windows-1252": {"windows-1252", "Windows-1252", "windows1252", "cp1252", "x-cp1252"},
+	} {
+		for _, label := range labels {
+			if _, got, err := soap.Decode([]byte("<a/>"), label, soap.Limits{}); err != nil || got != encoding {
+				t.Errorf("%q: got %q, %v, want %q", label, got, err, encoding)
+			}
+		}
+	}
+}

@@ -68,8 +68,12 @@ type element struct {
 
 type binding struct{ prefix, space string }
 
-// Reset prepares s to read document, which is what [Decode] returned.
+// Reset prepares s to read document, which is what [Decode] returned. It forgets the one before: a pooled Scanner that was reset to an
+// empty document keeps nothing alive.
 func (s *Scanner) Reset(document string, limits Limits) {
+	clear(s.attrs[:cap(s.attrs)])
+	clear(s.open[:cap(s.open)])
+	clear(s.ns[:cap(s.ns)])
 	*s = Scanner{
 		doc: document, limits: limits.WithDefaults(),
 		attrs: s.attrs[:0], open: s.open[:0],

@@ -3,8 +3,10 @@ package soap_test
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
+	"weak"
 
 	"callbackd/internal/soap"
 )
@@ -167,6 +169,32 @@ func TestResetForgets(t *testing.T) {
 	if _, err := s.Next(); !errors.Is(err, soap.ErrMalformed) {
 		t.Errorf("a prefix of another document is declared: %v", err)
 	}
+}
+
+// TestResetLetsGo: what a pooled scanner read last can be collected.
+func TestResetLetsGo(t *testing.T) {
+	var s soap.Scanner
+	document := func() weak.Pointer[byte] {
+		raw := []byte(strings.Repeat(" ", 1<<16) + message(1) + "<")
+		text, _, err := soap.Decode(raw, "utf-8", soap.Limits{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Reset(strings.TrimLeft(text, " "), soap.Limits{})
+		for err == nil {
+			_, err = s.Next() // to the error at the end, which stays
+		}
+		return weak.Make(&raw[0])
+	}()
+	if document.Value() == nil {
+		t.Fatal("the document is gone while it is being read")
+	}
+	s.Reset("", soap.Limits{})
+	runtime.GC()
+	if document.Value() != nil {
+		t.Error("the scanner keeps the document")
+	}
+	runtime.KeepAlive(&s)
 }
 
 func TestErrorfIsAtTheCurrentToken(t *testing.T) {
