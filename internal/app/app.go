@@ -162,6 +162,7 @@ func (a *App) stop(parts *parts, cause error) error {
 	}
 	errs := []error{cause,
 		a.cutOff(parts.stop(a.log, "receiver", a.c.Shutdown.Drain+stopMargin)),
+		a.noteAcksEnded(),
 		parts.stop(a.log, "dispatcher", a.c.Shutdown.Grace+stopMargin),
 		parts.stop(a.log, "control", 2*stopMargin)}
 	if parts.leftBehind("dispatcher") {
@@ -170,6 +171,17 @@ func (a *App) stop(parts *parts, cause error) error {
 	errs = append(errs, a.teardown.runTo(a.log, lockStep), parts.stop(a.log, "admin", 2*stopMargin), a.teardown.run(a.log))
 	a.log.Info("stopped")
 	return errors.Join(errs...)
+}
+
+// noteAcksEnded has the inbox note since when nothing is acknowledged, for `inbox stats`: deliveries get their grace only now. A store
+// that cannot has its last sign of life instead.
+func (a *App) noteAcksEnded() error {
+	ctx, cancel := context.WithTimeout(context.Background(), stopMargin)
+	defer cancel()
+	if err := a.store.AcksEnded(ctx); err != nil {
+		a.log.Warn("the inbox could not note when the acknowledgements ended", zap.Error(err))
+	}
+	return nil
 }
 
 // cutOff takes requests that did not end in time for what they are: a sender's stalling, not a failure to stop. None of them was

@@ -132,6 +132,7 @@ func (e *env) release(ctx context.Context, c *config.Config, request app.Release
 			return
 		}
 		row(w, would(request.DryRun, fmt.Sprintf("released %d entries, with %d deliveries", len(answer.Entries), answer.Deliveries)))
+		corruptRow(w, answer.Corrupt)
 	})
 }
 
@@ -199,6 +200,7 @@ func (e *env) inboxReplay() *cobra.Command {
 			}
 			if err := e.print(*o, answer, func(w io.Writer) {
 				row(w, would(*dry, fmt.Sprintf("scheduled %d deliveries of %d entries as replay %d", answer.Deliveries, answer.Entries, answer.Replay)))
+				corruptRow(w, answer.Corrupt)
 			}); err != nil {
 				return err
 			}
@@ -243,6 +245,13 @@ func (e *env) inboxErase() *cobra.Command {
 	return c
 }
 
+// corruptRow names the entries that a change or a copy met and could not read.
+func corruptRow(w io.Writer, seqs []int64) {
+	if len(seqs) > 0 {
+		row(w, fmt.Sprintf("corrupt, and left as they are: entries %s", strings.Trim(fmt.Sprint(seqs), "[]")))
+	}
+}
+
 func erasedTable(w io.Writer, answer sqlite.Erased, dry bool, backups []string) {
 	row(w, would(dry, fmt.Sprintf("erased the device from %d entries, %d of them whole", len(answer.Entries), len(answer.Whole))))
 	for _, id := range answer.Delivered {
@@ -274,6 +283,7 @@ func (e *env) inboxBackup() *cobra.Command {
 			}
 			return e.print(*o, v, func(w io.Writer) {
 				row(w, fmt.Sprintf("backed up %d entries, %.1f MiB, and verified them", v.Entries, float64(v.Bytes)/(1<<20)))
+				corruptRow(w, v.Corrupt)
 			})
 		})
 	}
@@ -326,6 +336,7 @@ func (e *env) restore(ctx context.Context, backup, dir string, dry bool, o forma
 	}
 	return e.print(o, r, func(w io.Writer) {
 		row(w, would(dry, fmt.Sprintf("restored %d entries", r.Entries)))
+		corruptRow(w, r.Corrupt)
 		if r.Kept != "" {
 			row(w, "the inbox that was there: "+r.Kept)
 		}

@@ -124,7 +124,7 @@ func TestErasedBytesAreInNoFile(t *testing.T) {
 	register(t, s, "audit")
 	var arrivals []inbox.Arrival
 	var devices []string
-	for n := range 1500 {
+	for n := range 1000 {
 		device := rand.Text()[:16]
 		devices = append(devices, device)
 		a := about(fmt.Sprint(n), device)
@@ -140,12 +140,12 @@ func TestErasedBytesAreInNoFile(t *testing.T) {
 	if in := occurrences(t, s.o.Dir, devices[0]); len(in) == 0 {
 		t.Fatal("the search finds nothing at all")
 	}
-	for _, device := range devices[:40] {
+	for _, device := range devices[:15] {
 		if r, err := s.Erase(t.Context(), device, cut, false); err != nil || len(r.Whole) != 1 {
 			t.Fatalf("erased %+v, %v", r, err)
 		}
 	}
-	for _, device := range devices[:40] {
+	for _, device := range devices[:15] {
 		if in := occurrences(t, s.o.Dir, device); len(in) > 0 {
 			t.Errorf("%s is still in %v", device, in)
 		}
