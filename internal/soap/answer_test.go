@@ -121,8 +121,13 @@ func answerSchema(t *testing.T, name string) string {
 	return strings.Replace(string(schema), payload, strings.Replace(payload, "/>", ` minOccurs="0"/>`, 1), 1)
 }
 
-func TestContentType(t *testing.T) {
+func TestVersion(t *testing.T) {
 	t.Parallel()
+	for v, want := range map[soap.Version]string{soap.Bare: "bare", soap.V11: "1.1", soap.V12: "1.2"} {
+		if got := v.String(); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
 	for v, want := range map[soap.Version]string{
 		soap.Bare: "text/xml; charset=utf-8", soap.V11: "text/xml; charset=utf-8", soap.V12: "application/soap+xml; charset=utf-8",
 	} {

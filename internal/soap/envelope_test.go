@@ -61,6 +61,8 @@ func TestEnvelope(t *testing.T) {
 		{"a Body of the other version", "<o:Body><a/></o:Body>", `element "Body" within Envelope, where only`},
 		{"a Header of the other version", "<o:Header/><s:Body><a/></s:Body>", `element "Header" within Envelope, where only`},
 		{"a body in lower case", "<s:body><a/></s:body>", `element "body" within Envelope, where only`},
+		{"a Header that is not well-formed", "<s:Header><h></s:Header>", "expected </h>"},
+		{"a Body that is not well-formed", "<s:Body><a></s:Body>", "expected </a>"},
 		{"text in Envelope", "x<s:Body><a/></s:Body>", "text where only elements may stand"},
 		{"CDATA in Envelope", "<![CDATA[x]]><s:Body><a/></s:Body>", "text where only elements may stand"},
 		{"text in Header", "<s:Header>x</s:Header><s:Body><a/></s:Body>", "text where only elements may stand"},

@@ -57,6 +57,21 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+// TestEveryTokenCounts: whichever token exceeds the cap is refused.
+func TestEveryTokenCounts(t *testing.T) {
+	t.Parallel()
+	const document = `<!--1--><?p 2?><a3 b4="" xmlns:p="5">6<c7/><!--8--><?p 9?><![CDATA[10]]><d11></d11></a3>`
+	for most := 1; most <= 13; most++ {
+		err := scan(document, soap.Limits{Tokens: most})
+		if most < 13 && !errors.Is(err, soap.ErrLimit) {
+			t.Errorf("%d of 13 tokens: got %v, want %v", most, err, soap.ErrLimit)
+		}
+		if most == 13 && err != nil {
+			t.Errorf("13 tokens: %v", err)
+		}
+	}
+}
+
 // TestDefaultLimits tries every default cap at its value and one above.
 func TestDefaultLimits(t *testing.T) {
 	t.Parallel()
