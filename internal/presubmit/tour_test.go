@@ -33,7 +33,7 @@ func TestTheREADME(t *testing.T) {
 	tr := checkout(t)
 	tour := &tour{dir: t.TempDir()}
 	tr.copyTo(t, tour.dir)
-	for _, b := range blocks(tr.read("README.md")) {
+	for _, b := range blocks(elsewhere(t, tr.read("README.md"))) {
 		ok := true
 		switch {
 		case b.info == "yaml":
@@ -61,6 +61,7 @@ type tour struct {
 	admin  string // address of the admin listener in the last configuration
 
 	background *exec.Cmd
+	ended      chan error // gets the end of the background; nil without one
 	log        *output
 }
 
@@ -91,6 +92,31 @@ var (
 	anyAddress   = regexp.MustCompile(`127\.0\.0\.1:[0-9]+`)
 )
 
+// elsewhere gives each address in the document another port, all over, for somebody may be using those on this machine. It stays
+// one that the platform registers.
+func elsewhere(t *testing.T, document string) string {
+	t.Helper()
+	free := map[string]string{}
+	port := 28211
+	for _, address := range anyAddress.FindAllString(document, -1) {
+		for free[address] == "" {
+			if port++; port == 28221 {
+				port = 50551
+			}
+			if port > 50559 {
+				t.Fatal("no port that the platform registers is free on this machine: 28212-28220, 50551-50559")
+			}
+			if l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil {
+				free[address] = l.Addr().String()
+				if err := l.Close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	return anyAddress.ReplaceAllStringFunc(document, func(address string) string { return free[address] })
+}
+
 // save writes a file that the document shows.
 func (w *tour) save(t *testing.T, b block) {
 	t.Helper()
@@ -101,23 +127,6 @@ func (w *tour) save(t *testing.T, b block) {
 	if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, []byte(b.text), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	for _, address := range anyAddress.FindAllString(b.text, -1) {
-		awaitFree(t, address)
-	}
-}
-
-// awaitFree waits for an address of the document, which another program on this machine may be using.
-func awaitFree(t *testing.T, address string) {
-	t.Helper()
-	patience, stop := context.WithTimeout(t.Context(), time.Minute)
-	defer stop()
-	await(t, patience, address+" to be free", func() bool {
-		l, err := net.Listen("tcp", address)
-		if err != nil {
-			return false
-		}
-		return l.Close() == nil
-	})
 }
 
 // await polls: what other processes do gives no other sign.
@@ -165,15 +174,12 @@ func (w *tour) run(t *testing.T, line string) {
 	}
 }
 
-// acks is what a newcomer sees of `make run`, at the latest when it ends.
-var received = regexp.MustCompile(`(?i)"?msg"?[^\n]*callback|acknowledged|received|acks?\b`)
+// acknowledged is what a newcomer sees of `make run`.
+const acknowledged = "acknowledged after"
 
 // watch runs what has no end, until it shows that it works, and interrupts it as Ctrl-C does.
 func (w *tour) watch(ctx context.Context, t *testing.T, line string) {
 	t.Helper()
-	for _, port := range []int{28200, 9400} {
-		awaitFree(t, net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-	}
 	out := &output{}
 	c := w.command(ctx, line, out)
 	if err := c.Start(); err != nil {
@@ -187,7 +193,7 @@ func (w *tour) watch(ctx context.Context, t *testing.T, line string) {
 			t.Fatalf("%s ended by itself:\n%s", line, out)
 		default:
 		}
-		return len(received.FindAllString(out.String(), 4)) == 4
+		return strings.Count(out.String(), acknowledged) >= 2
 	})
 	if err := syscall.Kill(-c.Process.Pid, syscall.SIGINT); err != nil {
 		t.Fatal(err)
@@ -210,10 +216,19 @@ func (w *tour) start(t *testing.T, b block) {
 	if err := w.background.Start(); err != nil {
 		t.Fatal(err)
 	}
+	ended, c := make(chan error, 1), w.background
+	go func() { ended <- c.Wait() }()
+	w.ended = ended
 	t.Cleanup(func() { w.end(t) })
 	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 	defer stop()
-	await(t, ctx, "the answer of "+w.admin+"/readyz; log:\n"+w.log.String(), func() bool {
+	await(t, ctx, "the answer of "+w.admin+"/readyz", func() bool {
+		select {
+		case err := <-w.ended:
+			w.ended = nil
+			t.Fatalf("%s ended by itself: %v\n%s", strings.TrimSpace(b.text), err, w.log)
+		default:
+		}
 		response, err := http.Get("http://" + w.admin + "/readyz")
 		if err != nil {
 			return false
@@ -225,17 +240,17 @@ func (w *tour) start(t *testing.T, b block) {
 // end stops what runs in the background, which has to go in peace.
 func (w *tour) end(t *testing.T) {
 	t.Helper()
-	if w.background == nil {
+	if w.ended == nil {
 		return
 	}
-	c := w.background
-	w.background = nil
-	kill := time.AfterFunc(45*time.Second, func() { _ = syscall.Kill(-c.Process.Pid, syscall.SIGKILL) })
+	ended, group := w.ended, -w.background.Process.Pid
+	w.ended = nil
+	kill := time.AfterFunc(45*time.Second, func() { _ = syscall.Kill(group, syscall.SIGKILL) })
 	defer kill.Stop()
-	if err := syscall.Kill(c.Process.Pid, syscall.SIGTERM); err != nil {
+	if err := syscall.Kill(group, syscall.SIGTERM); err != nil {
 		t.Errorf("stop the background: %v\n%s", err, w.log)
 	}
-	if err := c.Wait(); err != nil {
+	if err := <-ended; err != nil {
 		t.Errorf("the background ended with %v:\n%s", err, w.log)
 	}
 }
@@ -334,6 +349,9 @@ func TestATourFindsWhatIsWrong(t *testing.T) {
 		t.Error("a variable that nobody set passes")
 	}
 	got := blocks("a `x.yaml`:\n\n```yaml\na: 1\n```\nrun\n```sh background\nb\n```\n")
+	if moved := elsewhere(t, "127.0.0.1:28204 127.0.0.1:9400 127.0.0.1:28204"); moved[:15] == moved[16:31] || moved[:15] != moved[32:] || strings.Contains(moved, "9400") {
+		t.Errorf("addresses moved to %s", moved)
+	}
 	if len(got) != 2 || got[0].file() != "x.yaml" || got[0].text != "a: 1\n" || got[0].line != 3 || got[1].info != "sh background" || got[1].before != "run" {
 		t.Errorf("blocks are %+v", got)
 	}
