@@ -164,9 +164,7 @@ var delivering = []rule{
 	}},
 	{"settlements in one batch all count", func(s *suite) {
 		s.register("log")
-		for _, name := range names("", 500) {
-			s.append(s.arrival(name, "log"))
-		}
+		s.appendAll(500, func(i int) inbox.Arrival { return s.arrival(fmt.Sprint(i), "log") })
 		var ends []inbox.Settlement
 		for _, d := range s.claim("log", 500) {
 			ends = append(ends, inbox.Settlement{DeliveryKey: d.DeliveryKey, Verdict: inbox.VerdictDone, Attempts: 1})
@@ -260,7 +258,7 @@ var delivering = []rule{
 	}},
 	{"claims go on while appends and settlements come", func(s *suite) {
 		s.register("log")
-		const n = 300
+		const n = 100
 		var wait sync.WaitGroup
 		wait.Go(func() {
 			for i := range n {

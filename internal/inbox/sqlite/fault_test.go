@@ -30,9 +30,9 @@ func TestNoFaultCostsAnAck(t *testing.T) {
 		step   int   // between one n and the next
 		enough int   // operations at least
 	}{
-		{"write fails", faultvfs.Fault{Op: faultvfs.Write}, inbox.ErrUnavailable, 2, 30},
-		{"write is torn", faultvfs.Fault{Op: faultvfs.Write, Torn: 700}, inbox.ErrUnavailable, 3, 30},
-		{"disk is full from there on", faultvfs.Fault{Op: faultvfs.Write, Code: sqlite3.SQLITE_FULL, Sticky: true}, inbox.ErrUnavailable, 3, 30},
+		{"write fails", faultvfs.Fault{Op: faultvfs.Write}, inbox.ErrUnavailable, 3, 30},
+		{"write is torn", faultvfs.Fault{Op: faultvfs.Write, Torn: 700}, inbox.ErrUnavailable, 7, 30},
+		{"disk is full from there on", faultvfs.Fault{Op: faultvfs.Write, Code: sqlite3.SQLITE_FULL, Sticky: true}, inbox.ErrUnavailable, 7, 30},
 		{"sync fails", faultvfs.Fault{Op: faultvfs.Sync}, inbox.ErrBroken, 1, 8},
 		{"sync fails from there on", faultvfs.Fault{Op: faultvfs.Sync, Sticky: true}, inbox.ErrBroken, 1, 8},
 	} {
