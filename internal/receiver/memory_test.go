@@ -33,7 +33,7 @@ func TestMemoryOfOneRequest(t *testing.T) {
 	}{
 		{"the largest message that the platform sends", large, nil, http.StatusOK, 16 * len(large)},
 		{"the same, compressed", gzipped(large), []string{"Content-Encoding", "gzip"}, http.StatusOK, 16 * len(large)},
-		{"a bomb of 256 MiB", gzipped(strings.Repeat(" ", 256<<20)), []string{"Content-Encoding", "gzip"}, http.StatusRequestEntityTooLarge, 4 * (8 << 20)},
+		{"a bomb of 32 MiB", gzipped(strings.Repeat(" ", 32<<20)), []string{"Content-Encoding", "gzip"}, http.StatusRequestEntityTooLarge, 4 * (8 << 20)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := service(callback.DeviceService)
