@@ -459,7 +459,7 @@ func TestWhatCannotBeDecodedIsBuried(t *testing.T) {
 
 				// The decoder is mended by a deploy, and the dead letter made again.
 				b.decode = decodeStored
-				r = b.start(named("events", dispatch.Policy{}, handle))
+				b.start(named("events", dispatch.Policy{}, handle))
 				if n, err := b.store.Requeue(t.Context(), []int64{seq}, "events", false); err != nil || n != 1 {
 					t.Fatalf("requeue: %d, %v", n, err)
 				}

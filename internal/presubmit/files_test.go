@@ -99,6 +99,7 @@ var needed = map[string]string{
 	"github.com/pires/go-proxyproto":      "the PROXY protocol of load balancers",
 	"github.com/pressly/goose/v3":         "migrations of the inbox",
 	"github.com/prometheus/client_golang": "metrics",
+	"github.com/prometheus/client_model":  "metrics, as tests read them",
 	"github.com/rogpeppe/go-internal":     "tests of the commands as scripts",
 	"github.com/spf13/cobra":              "the command line",
 	"go.uber.org/zap":                     "the log",
