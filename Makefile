@@ -13,10 +13,10 @@ help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## Build the program into bin/
-	$(GO) build -trimpath -o bin/callbackd ./cmd/callbackd
+	$(GO) build -o bin/callbackd ./cmd/callbackd
 
-run: ## Watch the main job: a receiver on loopback and a sender in the platform's place; Ctrl-C stops
-	$(GO) run ./cmd/callbackd demo $(ARGS)
+run: build ## Watch the main job: a receiver on loopback and a sender in the platform's place; Ctrl-C stops
+	bin/callbackd demo $(ARGS)
 
 test: ## Run every test; needs Go alone
 	$(GO) test ./...
@@ -40,7 +40,7 @@ oracle: ## Record the verdicts of xmllint in testdata
 fuzz: ## Fuzz every target for FUZZTIME
 	@for p in $$($(GO) list ./...); do \
 	  for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
-	    echo "$$p $$f"; $(GO) test $$p -run "^$$f$$" -fuzz "^$$f$$" -fuzztime $(FUZZTIME) || exit 1; \
+	    echo "$$p $$f"; $(GO) test $$p -run "^$$f$$" -fuzz "^$$f$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x || exit 1; \
 	  done; done
 
 bench: ## Measure against a baseline in the same run
