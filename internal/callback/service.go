@@ -46,7 +46,19 @@ type Info struct {
 // Catalogue lists the services in the order of their default ports. It is the one place that enumerates them.
 //
 // Sources: Verizon's pages RegisterCallback and UnregisterCallback (names), and the page of each operation and callback.
-func Catalogue() []Info { return slices.Clone(catalogue) }
+func Catalogue() []Info {
+	list := make([]Info, len(catalogue))
+	for i := range catalogue {
+		list[i] = catalogue[i].clone()
+	}
+	return list
+}
+
+// clone keeps the catalogue out of its readers' hands.
+func (i Info) clone() Info {
+	i.Families, i.Triggers, i.Payloads = slices.Clone(i.Families), slices.Clone(i.Triggers), slices.Clone(i.Payloads)
+	return i
+}
 
 var catalogue = []Info{
 	{CarrierService, []Family{APIResponse}, []string{
@@ -72,7 +84,7 @@ var catalogue = []Info{
 func Lookup(name string) (Info, bool) {
 	for _, info := range catalogue {
 		if string(info.Service) == name {
-			return info, true
+			return info.clone(), true
 		}
 	}
 	return Info{}, false

@@ -16,9 +16,13 @@ func (n Number) Int64() (int64, bool) {
 	return v, err == nil
 }
 
-// Float64 reads the number.
+// Float64 reads the number, in decimal notation alone.
 func (n Number) Float64() (float64, bool) {
-	v, err := strconv.ParseFloat(strings.TrimSpace(string(n)), 64)
+	text := strings.TrimSpace(string(n))
+	if strings.Trim(text, "+-.0123456789eE") != "" {
+		return 0, false // infinity and the like
+	}
+	v, err := strconv.ParseFloat(text, 64)
 	return v, err == nil
 }
 
@@ -36,7 +40,8 @@ var (
 
 // Parse reads the text. Where it names no zone, zoned is false and t is in UTC only because a time.Time must be somewhere.
 func (t Time) Parse() (at time.Time, zoned, ok bool) {
-	text := strings.TrimSpace(t.Text)
+	// Newer .NET puts a no-break space before AM and PM.
+	text := strings.NewReplacer("\u00a0", " ", "\u202f", " ").Replace(strings.TrimSpace(t.Text))
 	for _, layout := range zonedLayouts {
 		if at, err := time.Parse(layout, text); err == nil {
 			return at, true, true
