@@ -72,6 +72,9 @@ func (o *Operator) Release(ctx context.Context, r ReleaseRequest) (sqlite.Releas
 
 // Requeue carries out a RequeueRequest.
 func (o *Operator) Requeue(ctx context.Context, r RequeueRequest) (RequeueAnswer, error) {
+	if err := o.configured(r.Handler); err != nil {
+		return RequeueAnswer{}, err
+	}
 	n, err := o.Store.Requeue(ctx, r.Seqs, r.Handler, r.DryRun)
 	return RequeueAnswer{n}, err
 }
@@ -79,8 +82,8 @@ func (o *Operator) Requeue(ctx context.Context, r RequeueRequest) (RequeueAnswer
 // Replay carries out a ReplayRequest.
 func (o *Operator) Replay(ctx context.Context, r ReplayRequest) (sqlite.Replayed, error) {
 	for _, name := range r.Handlers {
-		if o.Config.Handlers[name] == nil {
-			return sqlite.Replayed{}, fmt.Errorf("no handler %q is configured", name)
+		if err := o.configured(name); err != nil {
+			return sqlite.Replayed{}, err
 		}
 	}
 	route := o.routed
@@ -88,6 +91,14 @@ func (o *Operator) Replay(ctx context.Context, r ReplayRequest) (sqlite.Replayed
 		route = func(*inbox.Entry) []string { return r.Handlers }
 	}
 	return o.Store.Replay(ctx, r.Seqs, route, r.DryRun)
+}
+
+// configured refuses a name that no handler has: nobody would make its deliveries. The empty name means all handlers.
+func (o *Operator) configured(name string) error {
+	if name != "" && o.Config.Handlers[name] == nil {
+		return fmt.Errorf("no handler %q is configured", name)
+	}
+	return nil
 }
 
 // Erase carries out an EraseRequest.

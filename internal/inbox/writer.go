@@ -127,7 +127,7 @@ func (w *Writer) Append(ctx context.Context, arrival Arrival) (Receipt, error) {
 		return Receipt{}, err
 	}
 	<-a.done
-	w.metrics.appendSeconds.Observe(time.Now().Sub(a.queuedAt).Seconds())
+	w.metrics.appendSeconds.Observe(time.Since(a.queuedAt).Seconds())
 	if a.err != nil {
 		w.metrics.failed(a.err)
 		return Receipt{}, a.err
@@ -209,6 +209,13 @@ func (w *Writer) Settle(s ...Settlement) {
 	w.work.Signal()
 }
 
+// Unsettled is how many settlements wait to be written.
+func (w *Writer) Unsettled() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.settlements)
+}
+
 // Do runs a task between two transactions, alone with the store, and returns its error. Tasks must be short: acks wait. ctx decides
 // on whether the task begins; once begun it is waited for, so that what it writes to is the caller's again.
 func (w *Writer) Do(ctx context.Context, run func() error) error {
@@ -285,7 +292,7 @@ func (w *Writer) take() (r round, ok bool) {
 		case w.closed:
 			return r, false
 		case len(w.settlements) > 0:
-			timer := time.AfterFunc(w.retryAt.Sub(time.Now()), w.nudge)
+			timer := time.AfterFunc(time.Until(w.retryAt), w.nudge)
 			w.work.Wait()
 			timer.Stop()
 		default:
@@ -357,7 +364,7 @@ func (w *Writer) takeSettlements(besideOthers bool) []Settlement {
 func (w *Writer) commit(appends []*Append, settlements []Settlement) {
 	from := time.Now()
 	err := guarded(func() error { return w.committer.Commit(appends, settlements) })
-	w.metrics.commitSeconds.Observe(time.Now().Sub(from).Seconds())
+	w.metrics.commitSeconds.Observe(time.Since(from).Seconds())
 	if len(appends) > 0 {
 		w.metrics.batchSize.Observe(float64(len(appends)))
 	}
@@ -394,7 +401,7 @@ func (w *Writer) perform(t *task) {
 	}
 	from := time.Now()
 	t.err = guarded(t.run)
-	w.metrics.taskSeconds.Observe(time.Now().Sub(from).Seconds())
+	w.metrics.taskSeconds.Observe(time.Since(from).Seconds())
 	if t.err != nil {
 		w.note(t.err, 0)
 	}
@@ -405,7 +412,7 @@ func (w *Writer) endRound(counts bool) {
 	defer w.mu.Unlock()
 	if counts {
 		const weight = 8
-		w.average += (time.Now().Sub(w.roundFrom) - w.average) / weight
+		w.average += (time.Since(w.roundFrom) - w.average) / weight
 	}
 	w.roundFrom = time.Time{}
 }

@@ -200,6 +200,10 @@ func (s *Store) Wake(handler string) <-chan struct{} {
 	return s.claims.channel(id)
 }
 
+// mostUnsettled bounds the ends of attempts that wait to be recorded: while the store cannot record them, what a crash would
+// repeat stays bounded, and so does the memory.
+const mostUnsettled = 16 << 10
+
 // Claim hands out at most limit deliveries of the handler that are due, in the order of their due times. A claim ends when its
 // settlement is durable, or with ReleaseClaims. next is when the earliest delivery that is not due yet will be; zero for none.
 func (s *Store) Claim(ctx context.Context, handler string, limit int) (claimed []inbox.Delivery, next time.Time, err error) {
@@ -216,9 +220,16 @@ func (s *Store) Claim(ctx context.Context, handler string, limit int) (claimed [
 	if held, err := s.DeliveriesHeld(ctx); err != nil || held {
 		return nil, time.Time{}, err
 	}
+	if s.Unsettled() >= mostUnsettled {
+		return nil, s.o.Now().Add(time.Second), nil
+	}
 	due, next, err := s.due(ctx, id, limit, s.o.Now().UnixMicro())
-	if err != nil || len(due) == 0 {
+	if err != nil {
+		s.unclaim(due)
 		return nil, next, err
+	}
+	if len(due) == 0 {
+		return nil, next, nil
 	}
 	claimed, err = s.readAll(ctx, due, handler)
 	return claimed, next, err
@@ -230,7 +241,10 @@ type pending struct {
 	attempts int
 }
 
-// due finds deliveries that are due and claims them.
+// claimBytes bounds the bodies of one claim, but for the first.
+const claimBytes = 4 << 20
+
+// due finds deliveries that are due and claims them. What it returns is claimed, also with an error.
 func (s *Store) due(ctx context.Context, handler int64, limit int, now int64) (due []pending, next time.Time, err error) {
 	defer s.claims.look(handler)()
 	// Those in claim are still pending in the database, so look past them.
@@ -239,10 +253,12 @@ func (s *Store) due(ctx context.Context, handler int64, limit int, now int64) (d
 		return nil, time.Time{}, s.report(fmt.Errorf("find due deliveries: %w", err))
 	}
 	defer rows.Close()
-	for rows.Next() && len(due) < limit {
+	bytes := 0
+	for rows.Next() && len(due) < limit && bytes < claimBytes {
 		p := pending{claim: claim{handler: handler}}
 		var at int64
-		if err := rows.Scan(&p.seq, &p.replay, &at, &p.attempts); err != nil {
+		var body int
+		if err := rows.Scan(&p.seq, &p.replay, &at, &p.attempts, &body); err != nil {
 			return due, time.Time{}, s.report(fmt.Errorf("find due deliveries: %w", err))
 		}
 		if at > now {
@@ -250,6 +266,7 @@ func (s *Store) due(ctx context.Context, handler int64, limit int, now int64) (d
 		}
 		if s.claims.take(p.claim) {
 			due = append(due, p)
+			bytes += body
 		}
 	}
 	return due, time.Time{}, s.report(rows.Err())
@@ -259,9 +276,7 @@ func (s *Store) due(ctx context.Context, handler int64, limit int, now int64) (d
 func (s *Store) readAll(ctx context.Context, due []pending, handler string) ([]inbox.Delivery, error) {
 	entries, err := s.entries(ctx, due)
 	if err != nil {
-		for _, p := range due {
-			s.claims.end([]claim{p.claim})
-		}
+		s.unclaim(due)
 		return nil, err
 	}
 	claimed := make([]inbox.Delivery, 0, len(due))
@@ -281,6 +296,13 @@ func (s *Store) readAll(ctx context.Context, due []pending, handler string) ([]i
 		claimed = append(claimed, d)
 	}
 	return claimed, nil
+}
+
+// unclaim ends claims of which nothing came.
+func (s *Store) unclaim(due []pending) {
+	for _, p := range due {
+		s.claims.end([]claim{p.claim})
+	}
 }
 
 // readEntry is an entry, or why it cannot be read.

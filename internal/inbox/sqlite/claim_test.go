@@ -1,7 +1,10 @@
 package sqlite
 
 import (
+	"context"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"testing"
 
 	"callbackd/internal/inbox"
@@ -60,5 +63,55 @@ func TestClaimThatEndsDuringALookEndsAfterIt(t *testing.T) {
 	}
 	if !cs.take(mine) {
 		t.Error("the claim outlived the looks")
+	}
+}
+
+// TestClaimIsBoundedInBytes, so that a backlog of large messages is not read into memory at once; and the first is never too large.
+func TestClaimIsBoundedInBytes(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	if _, err := s.Register(t.Context(), []string{"log"}); err != nil {
+		t.Fatal(err)
+	}
+	for i, size := range []int{claimBytes + 1, claimBytes / 2, claimBytes / 2, 1} {
+		a := testArrival(strconv.Itoa(i), "log")
+		a.Entry.Body = make([]byte, size)
+		mustAppend(t, s, a)
+	}
+	for i, want := range []int{1, 2, 1, 0} {
+		if claimed, _, err := s.Claim(t.Context(), "log", 10); err != nil || len(claimed) != want {
+			t.Errorf("claim %d has %d deliveries and error %v, want %d", i, len(claimed), err, want)
+		}
+	}
+}
+
+// TestNothingIsClaimedWhileTooManyEndsAreUnrecorded: a crash would repeat all those attempts.
+func TestNothingIsClaimedWhileTooManyEndsAreUnrecorded(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	if _, err := s.Register(t.Context(), []string{"log"}); err != nil {
+		t.Fatal(err)
+	}
+	mustAppend(t, s, testArrival("1", "log"))
+	began, stalled := make(chan struct{}), make(chan struct{})
+	ended := make(chan error, 1)
+	go func() {
+		ended <- s.Do(context.Background(), func() error { close(began); <-stalled; return nil })
+	}()
+	<-began
+	unknown := inbox.Settlement{DeliveryKey: inbox.DeliveryKey{Seq: 7, Handler: "log"}, Attempts: 1}
+	s.Settle(slices.Repeat([]inbox.Settlement{unknown}, mostUnsettled)...)
+	if claimed, next, err := s.Claim(t.Context(), "log", 1); err != nil || len(claimed) != 0 || next.IsZero() {
+		t.Errorf("%d claimed, next at %v, error %v; want none, and a time for the next look", len(claimed), next, err)
+	}
+	close(stalled)
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	for s.Unsettled() > 0 {
+		flushed(t, s)
+	}
+	if claimed, _, err := s.Claim(t.Context(), "log", 1); err != nil || len(claimed) != 1 {
+		t.Errorf("%d claimed with error %v after the ends were recorded, want 1", len(claimed), err)
 	}
 }

@@ -39,7 +39,7 @@ func TestHotStatementsUseTheirIndexes(t *testing.T) {
 		"delivery SET state = 1":    delivery,
 		"delivery SET attempts":     delivery,
 		"delivery SET state = 2":    delivery,
-		"SELECT seq, replay":        {"SEARCH delivery USING INDEX delivery_due (handler=?)"},
+		"SELECT seq, replay":        {"SEARCH d USING INDEX delivery_due (handler=?)", "SEARCH b USING INTEGER PRIMARY KEY (rowid=?)"},
 		"SELECT value FROM meta":    {"SEARCH meta USING PRIMARY KEY (key=?)"},
 		"json_each":                 body,
 		"WHERE e.seq = ?1":          slices.Concat(body, state),

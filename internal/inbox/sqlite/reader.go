@@ -71,7 +71,8 @@ func newReader(path, vfs string, metrics *inbox.Metrics) (*Reader, error) {
 
 func readerStatements(st *readStatements) []prepared {
 	return []prepared{
-		{&st.due, `SELECT seq, replay, due_at, attempts FROM delivery WHERE handler = ?1 AND state = 0 ORDER BY due_at, seq LIMIT ?2`},
+		{&st.due, `SELECT seq, replay, due_at, attempts, coalesce((SELECT length(data) FROM body b WHERE b.seq = d.seq), 0)
+			FROM delivery d WHERE handler = ?1 AND state = 0 ORDER BY due_at, seq LIMIT ?2`},
 		{&st.entries, `SELECT ` + claimColumns + bodyColumns + ` WHERE e.seq IN (SELECT value FROM json_each(?1))`},
 		{&st.held, `SELECT value FROM meta WHERE key = 'deliveries_held'`},
 		{&st.entry, `SELECT ` + entryColumns + bodyColumns + ` WHERE e.seq = ?1`},
