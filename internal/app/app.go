@@ -71,6 +71,7 @@ const (
 
 // New builds the program. The caller MUST Run what it returns.
 func New(ctx context.Context, o Options) (_ *App, err error) {
+	tuneMemory(int64(o.Config.Limits.InFlight))
 	a := &App{o: o, c: o.Config, log: o.Log, registry: prometheus.NewRegistry()}
 	defer func() {
 		if err != nil {
