@@ -394,7 +394,7 @@ type summed struct {
 
 type outage struct {
 	From    time.Time `json:"from"`
-	To      time.Time `json:"to"`
+	To      time.Time `json:"to,omitzero"` // absent while it goes on
 	Reason  string    `json:"reason"`
 	Refused int64     `json:"refused"`
 }
@@ -435,7 +435,10 @@ func statsTable(w io.Writer, s sqlite.Stats) {
 		if o.Refused > 0 {
 			refused = fmt.Sprintf(", %d refused", o.Refused)
 		}
-		row(w, "Without acks:", fmt.Sprintf("%s to %s (%s): %s%s", o.From.Format(time.RFC3339), o.To.Format(time.RFC3339),
-			o.To.Sub(o.From).Round(time.Millisecond), o.Reason, refused))
+		until := "now"
+		if !o.To.IsZero() {
+			until = fmt.Sprintf("%s (%s)", o.To.Format(time.RFC3339), o.To.Sub(o.From).Round(time.Millisecond))
+		}
+		row(w, "Without acks:", fmt.Sprintf("%s to %s: %s%s", o.From.Format(time.RFC3339), until, o.Reason, refused))
 	}
 }

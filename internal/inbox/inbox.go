@@ -301,7 +301,7 @@ type Query struct {
 
 // Outage is a span of time in which nothing could be acknowledged.
 type Outage struct {
-	From, To time.Time
+	From, To time.Time // To is zero while it goes on
 	// Reason is "not running", or why the store refused.
 	Reason string
 	// Refused counts the arrivals that were refused.

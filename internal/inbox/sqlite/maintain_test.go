@@ -352,6 +352,33 @@ func TestStatsListTheTimesWithoutAcks(t *testing.T) {
 	}
 }
 
+// TestStatsTellOfATimeWithoutAcksThatGoesOn, since nobody has ended it yet: the receiver is stopped, or gives no sign of life.
+func TestStatsTellOfATimeWithoutAcksThatGoesOn(t *testing.T) {
+	c := newClock()
+	s := newStore(t, func(o *Options) { o.Now = c.Now })
+	if got := windows(t, s); len(got) != 0 {
+		t.Errorf("while it runs: %v", got)
+	}
+	alive := c.Now()
+	c.Advance(silence + time.Second)
+	if got := windows(t, s); len(got) != 1 || !got[0].From.Equal(alive) || !got[0].To.IsZero() {
+		t.Errorf("without a sign of life: %v", got)
+	}
+	stopped := c.Now()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r, err := OpenReader(t.Context(), s.o.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	stats, err := r.Stats(t.Context())
+	if got := stats.WithoutAcks; err != nil || len(got) != 1 || !got[0].From.Equal(stopped) || !got[0].To.IsZero() || got[0].Reason != "not running" {
+		t.Errorf("after the stop: %v, %v", got, err)
+	}
+}
+
 // recovered waits until maintenance has found that the store works again, without any traffic.
 func recovered(t testing.TB, s *Store) {
 	t.Helper()

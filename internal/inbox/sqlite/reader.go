@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"callbackd/internal/inbox"
 
@@ -21,6 +22,7 @@ type Reader struct {
 	stmt    readStatements
 	metrics *inbox.Metrics // nil outside of the receiver
 	broken  func(error)
+	now     func() time.Time
 }
 
 type readStatements struct{ due, held, entry, entries *sql.Stmt }
@@ -60,7 +62,7 @@ func newReader(path, vfs string, metrics *inbox.Metrics) (*Reader, error) {
 	const readers = 4
 	db.SetMaxOpenConns(readers)
 	db.SetMaxIdleConns(readers)
-	r := &Reader{db: db, metrics: metrics, broken: func(error) {}}
+	r := &Reader{db: db, metrics: metrics, broken: func(error) {}, now: time.Now}
 	for _, p := range readerStatements(&r.stmt) {
 		if *p.stmt, err = db.Prepare(p.sql); err != nil {
 			return nil, errors.Join(fmt.Errorf("prepare query: %w", classify(err)), db.Close())

@@ -166,6 +166,7 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 		return nil, err
 	}
 	s.Writer = inbox.NewWriter(s, o.Writer, o.Metrics, o.Now)
+	s.Reader.now = o.Now
 	s.Reader.broken = s.Writer.Report
 	maintenance, stop := context.WithCancel(context.Background())
 	s.stop = stop

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -113,8 +114,31 @@ func (r *Reader) outages(ctx context.Context) ([]inbox.Outage, error) {
 		o.From, o.To = fromMicro(from), fromMicro(to)
 		list = append(list, o)
 	}
+	if err := rows.Err(); err != nil {
+		return nil, r.report(fmt.Errorf("read outages: %w", err))
+	}
 	slices.Reverse(list)
-	return list, r.report(rows.Err())
+	return r.withOpenOutage(ctx, list)
+}
+
+// silence is how long after its last sign of life a run is taken to have ended.
+const silence = time.Minute
+
+// withOpenOutage adds the time without acks that goes on, if the receiver has stopped, died, or cannot write.
+func (r *Reader) withOpenOutage(ctx context.Context, list []inbox.Outage) ([]inbox.Outage, error) {
+	var alive, stopped int64
+	err := r.db.QueryRowContext(ctx, `SELECT alive_at, stopped_at FROM run ORDER BY id DESC LIMIT 1`).Scan(&alive, &stopped)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return list, nil
+	case err != nil:
+		return nil, r.report(fmt.Errorf("read last run: %w", err))
+	case stopped != 0:
+		return append(list, inbox.Outage{From: fromMicro(stopped), Reason: "not running"}), nil
+	case r.now().Sub(fromMicro(alive)) > silence:
+		return append(list, inbox.Outage{From: fromMicro(alive), Reason: "not running, or unable to write"}), nil
+	}
+	return list, nil
 }
 
 // usedBytes is the size of the database without its free pages.
