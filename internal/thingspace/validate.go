@@ -78,9 +78,9 @@ func (v *Validator) Validate(ctx context.Context, m *Message) ([]Violation, erro
 		return []Violation{m.atRoot("root", wrong)}, nil // the schema says nothing of such a payload
 	}
 	session := v.sessions.Get().(*xsd.Session)
-	defer v.sessions.Put(session)
 	published := m.published()
 	err := session.Validate(ctx, strings.NewReader(published))
+	v.sessions.Put(session) // but not after a panic, which leaves it half-way
 	if err == nil {
 		return nil, nil
 	}
