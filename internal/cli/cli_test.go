@@ -1,144 +1,21 @@
 package cli_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/json"
-	"encoding/pem"
-	"fmt"
-	"maps"
-	"math/big"
-	"net"
+	"errors"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"callbackd/internal/cli"
 )
-
-// newScript is a script without lines, in whose folder the files are.
-func newScript(t *testing.T, files map[string]string) *script {
-	t.Helper()
-	s := &script{t: t, dir: t.TempDir(), vars: strings.NewReplacer()}
-	for name, text := range files {
-		s.write(name, strings.ReplaceAll(text, "$WORK", s.dir))
-	}
-	t.Cleanup(func() { s.end() })
-	return s
-}
-
-func (s *script) must(line string) {
-	s.t.Helper()
-	if err := s.do(split(strings.ReplaceAll(line, "$WORK", s.dir))); err != nil {
-		s.t.Fatalf("%s: %v\nstdout: %s\nstderr: %s\nbeside: %s", line, err, s.stdout, s.stderr, s.log())
-	}
-}
-
-// TestShapeOfListAndExport is what scripts rely on.
-func TestShapeOfListAndExport(t *testing.T) {
-	t.Parallel()
-	admin, port := freePort(t), freePort(t)
-	s := newScript(t, map[string]string{"c.yaml": fmt.Sprintf(`data_dir: data
-admin: {listen: 127.0.0.1:%d}
-credentials: [{label: main, username: acme, password: s3cret-pass}]
-services: {DeviceUsage: {listen: 127.0.0.1:%d}}
-`, admin, port)})
-	s.must("start callbackd serve --config $WORK/c.yaml")
-	s.must(fmt.Sprintf("ready http://127.0.0.1:%d/readyz", admin))
-	s.must("callbackd send --service DeviceUsage --sample ResumeTrackingNotification --deliver --config $WORK/c.yaml")
-	s.must("callbackd send --service DeviceUsage --sample SmsCallbackRequest --config $WORK/c.yaml")
-	for range 2 { // while it serves, and while it does not
-		s.must("callbackd inbox list -o json --config $WORK/c.yaml")
-		var entries []map[string]any
-		if err := json.Unmarshal([]byte(s.stdout), &entries); err != nil {
-			t.Fatalf("not one array: %v\n%s", err, s.stdout)
-		}
-		s.must("callbackd inbox export --config $WORK/c.yaml")
-		lines := strings.Split(strings.TrimSuffix(s.stdout, "\n"), "\n")
-		if len(entries) != 2 || len(lines) != 2 {
-			t.Fatalf("%d entries and %d lines, want 2", len(entries), len(lines))
-		}
-		for i, entry := range entries {
-			var line map[string]any
-			if err := json.Unmarshal([]byte(lines[i]), &line); err != nil {
-				t.Fatalf("not a line of JSON: %v\n%s", err, lines[i])
-			}
-			if payload, _ := line["payload"].(string); !strings.Contains(payload, "Envelope") {
-				t.Errorf("payload is %q", line["payload"])
-			}
-			for _, key := range []string{"seq", "service", "kind", "request_id", "received_at", "devices", "state", "sightings", "account"} {
-				if _, ok := entry[key]; !ok {
-					t.Errorf("list lacks %s: it has %v", key, slices.Sorted(maps.Keys(entry)))
-				}
-				if fmt.Sprint(line[key]) != fmt.Sprint(entry[key]) {
-					t.Errorf("export has %s %v, list has %v", key, line[key], entry[key])
-				}
-			}
-			if at, err := time.Parse(time.RFC3339Nano, fmt.Sprint(entry["received_at"])); err != nil || time.Since(at) > time.Hour {
-				t.Errorf("received_at is %v", entry["received_at"])
-			}
-			if devices, ok := entry["devices"].([]any); !ok || len(devices) == 0 {
-				t.Errorf("devices are %v", entry["devices"])
-			}
-		}
-		if entries[0]["seq"] != 1.0 || entries[0]["state"] != "done" || entries[0]["sightings"] != 1.0 || entries[0]["account"] != "main" {
-			t.Errorf("the first entry is %v", entries[0])
-		}
-		if s.background != nil {
-			s.must("stop")
-		}
-	}
-}
-
-func TestSendOverTLSTrustsWhatItIsTold(t *testing.T) {
-	t.Parallel()
-	admin, port := freePort(t), freePort(t)
-	certificate, key := selfSigned(t)
-	s := newScript(t, map[string]string{"a.crt": certificate, "a.key": key, "c.yaml": fmt.Sprintf(`data_dir: data
-admin: {listen: 127.0.0.1:%d}
-allow_anonymous: true
-services: {DeviceUsage: {listen: 127.0.0.1:%d, tls: {cert_file: a.crt, key_file: a.key}}}
-`, admin, port)})
-	s.must("start callbackd serve --config $WORK/c.yaml")
-	s.must(fmt.Sprintf("ready http://127.0.0.1:%d/readyz", admin))
-	s.must("exit 1 callbackd send --service DeviceUsage --config $WORK/c.yaml")
-	s.must("stdout 'name the authority with --ca-file'")
-	s.must("callbackd send --service DeviceUsage --ca-file $WORK/a.crt --config $WORK/c.yaml")
-	s.must("stdout 'https://127.0.0.1:[0-9]+/: acknowledged with 200'")
-	s.must(fmt.Sprintf("exit 1 callbackd send --service DeviceUsage --ca-file $WORK/a.crt --url https://localhost:%d/ --config $WORK/c.yaml", port))
-	s.must("stdout 'the certificate is for another name'")
-	s.must(fmt.Sprintf("exit 1 callbackd send --service DeviceUsage --url http://127.0.0.1:%d/ --config $WORK/c.yaml", port))
-	s.must("stdout 'speaks? HTTPS'")
-	s.must("exit 2 callbackd send --service DeviceUsage --ca-file $WORK/c.yaml --config $WORK/c.yaml")
-	s.must("stop")
-}
-
-func selfSigned(t *testing.T) (certificate, key string) {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().AddDate(1, 0, 0), IsCA: true, BasicConstraintsValid: true,
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: text}))
-}
 
 func TestDemoTellsWhatHappensAndSumsUp(t *testing.T) {
 	t.Parallel()
@@ -177,50 +54,83 @@ func configOf(t *testing.T, output string) string {
 	return m[1]
 }
 
-// TestDemoCanBeLookedInto runs two at once, so that one has not the default ports, and runs the command that the second shows.
+// TestDemoCanBeLookedInto runs two at once, so that one has not the default ports, and runs the commands that they show.
 func TestDemoCanBeLookedInto(t *testing.T) {
 	t.Parallel()
 	first, second := startDemo(t), startDemo(t, "--verbose")
-	for _, d := range []*background{first, second} {
-		s := &script{t: t}
-		if err := s.poll(func() bool { return strings.Contains(d.stdout.String(), "handled: ") }); err != nil {
-			t.Fatalf("%v:\n%s%s", err, d.stdout.String(), d.stderr.String())
+	for _, d := range []*shownDemo{first, second} {
+		d.readTo("handled: ")
+		file := configOf(t, d.text)
+		for args, want := range map[string]string{"inbox list": "ResumeTrackingNotification", "send --service DeviceUsage": "acknowledged with 200"} {
+			out, err := callbackd(t, append(strings.Fields(args), "--config", file)...).CombinedOutput()
+			if err != nil || !strings.Contains(string(out), want) {
+				t.Errorf("%s: %v\n%s", args, err, out)
+			}
 		}
-		file := configOf(t, d.stdout.String())
-		if err := s.run(0, []string{"inbox", "list", "--config", file}); err != nil || !strings.Contains(s.stdout, "ResumeTrackingNotification") {
-			t.Errorf("list: %v\n%s%s", err, s.stdout, s.stderr)
+		if err := d.cmd.Process.Signal(os.Interrupt); err != nil { // as Ctrl-C does
+			t.Fatal(err)
 		}
-		if err := s.run(0, []string{"send", "--service", "DeviceUsage", "--config", file}); err != nil {
-			t.Errorf("send: %v\n%s%s", err, s.stdout, s.stderr)
-		}
-		d.cancel() // as Ctrl-C does
-		if code := <-d.code; code != 0 {
-			t.Errorf("exit code %d\n%s", code, d.stderr.String())
-		}
-		if !strings.Contains(d.stdout.String(), " sent, 0 of them again; ") {
-			t.Errorf("no summary:\n%s", d.stdout.String())
+		d.readTo(" sent, 0 of them again; ")
+		if err := d.end(); err != nil {
+			t.Errorf("%v\n%s", err, d.text)
 		}
 		if _, err := os.Stat(file); err == nil {
 			t.Errorf("%s was left behind", file)
 		}
 	}
-	if !strings.Contains(second.stdout.String(), "receiver  received") {
-		t.Errorf("--verbose shows no log:\n%s", second.stdout.String())
+	if !strings.Contains(second.text, "receiver  received") {
+		t.Errorf("--verbose shows no log:\n%s", second.text)
 	}
 }
 
-func startDemo(t *testing.T, args ...string) *background {
+// callbackd is a process of this program's own.
+func callbackd(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	d := &background{cancel: cancel, code: make(chan int, 1), stdout: &buffer{}, stderr: &buffer{}}
-	t.Cleanup(func() {
-		cancel()
-		for range d.code { // wait for the end, so that nothing is left behind
-		}
-	})
-	go func() {
-		defer close(d.code)
-		d.code <- cli.Main(ctx, append([]string{"demo", "--every", "1h"}, args...), strings.NewReader(""), d.stdout, d.stderr)
-	}()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	t.Cleanup(cancel)
+	return exec.CommandContext(ctx, "callbackd", args...)
+}
+
+// shownDemo is a demo, and what has been read of it.
+type shownDemo struct {
+	t     *testing.T
+	cmd   *exec.Cmd
+	lines *bufio.Reader
+	text  string
+}
+
+func startDemo(t *testing.T, args ...string) *shownDemo {
+	t.Helper()
+	d := &shownDemo{t: t, cmd: callbackd(t, append([]string{"demo", "--every", "1h"}, args...)...)}
+	stdout, err := d.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.cmd.Stderr = d.cmd.Stdout
+	if err := d.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	d.lines = bufio.NewReader(stdout)
 	return d
+}
+
+// readTo reads up to a line that contains the text.
+func (d *shownDemo) readTo(text string) {
+	d.t.Helper()
+	for {
+		line, err := d.lines.ReadString('\n')
+		if d.text += line; strings.Contains(line, text) {
+			return
+		}
+		if err != nil {
+			d.t.Fatalf("the demo ends without %q: %v\n%s", text, err, d.text)
+		}
+	}
+}
+
+// end reads the rest, and returns how the demo ended.
+func (d *shownDemo) end() error {
+	rest, err := io.ReadAll(d.lines)
+	d.text += string(rest)
+	return errors.Join(err, d.cmd.Wait())
 }

@@ -1,222 +1,139 @@
 package cli_test
 
 import (
-	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	cryptorand "crypto/rand"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
 	"fmt"
+	"maps"
+	"math/big"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
-	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"callbackd/internal/cli"
+
+	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// TestScripts runs each testdata/script/*.txtar: lines of commands, and then the files that they find, "-- name --" before each. In
-// both, $WORK is the script's folder and $P1 to $P4 are ports that nobody has. The commands:
+// TestMain lets a test start this binary as callbackd.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"callbackd": func() {
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		os.Exit(cli.Main(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	}})
+}
+
+// TestScripts runs each testdata/script/*.txtar. In its configurations, $P1 to $P4 stand for ports that nobody has, as they do in its
+// lines. Besides the commands of testscript there are
 //
-//	callbackd ARGS...           run it; it has to exit with 0
-//	exit N callbackd ARGS...    ... with N
-//	start callbackd ARGS...     run it beside the script
-//	ready URL                   wait until the URL answers 200
-//	stop [N]                    end what was started, as SIGTERM does; it has to exit with N, or 0
-//	stdin FILE                  what the next callbackd reads; "stdout" is what the last one printed
-//	stdout RE, stderr RE        what the last callbackd printed matches; ! before it: does not
-//	until RE callbackd ARGS...  run it until what it prints matches
-//	save FILE                   keep what the last callbackd printed
-//	cp FROM TO, rm FILE, env NAME=VALUE (for the rest of the script; such a script runs alone)
+//	exits N callbackd ARGS...     run it; it has to exit with N
+//	until RE callbackd ARGS...    run it until it exits with 0 and what it prints matches
+//	ready URL                     wait until the URL answers 200
+//	certificate CERT KEY          make a certificate for 127.0.0.1, and its key
+//	same-shape LIST EXPORT        check what `inbox list -o json` and `inbox export` printed, of the same two entries
 func TestScripts(t *testing.T) {
-	paths, err := filepath.Glob("testdata/script/*.txtar")
-	if err != nil || len(paths) < 15 {
-		t.Fatalf("%d scripts: %v", len(paths), err)
+	t.Parallel()
+	testscript.Run(t, testscript.Params{
+		Dir:                "testdata/script",
+		WorkdirRoot:        t.TempDir(),
+		RequireUniqueNames: true,
+		Setup:              setUp,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits":       command("exits N callbackd ARGS...", 2, exits),
+			"until":       command("until RE callbackd ARGS...", 2, until),
+			"ready":       command("ready URL", 1, ready),
+			"certificate": command("certificate CERT KEY", 2, certificate),
+			"same-shape":  command("same-shape LIST EXPORT", 2, sameShape),
+		},
+	})
+}
+
+// command is a command of scripts that takes so many arguments at least, and has no opposite.
+func command(usage string, arguments int, run func(*testscript.TestScript, []string) error) func(*testscript.TestScript, bool, []string) {
+	return func(ts *testscript.TestScript, neg bool, args []string) {
+		if neg || len(args) < arguments {
+			ts.Fatalf("usage: %s", usage)
+		}
+		ts.Check(run(ts, args))
 	}
+}
+
+// setUp finds the ports, writes them into the configurations, and lets nobody else read those.
+func setUp(env *testscript.Env) error {
+	env.Setenv("GORACE", "atexit_sleep_ms=0") // under the race detector each process would sleep a second at its end
+	var pairs []string
+	for i, port := range freePorts(4) {
+		env.Setenv(fmt.Sprintf("P%d", i+1), port)
+		pairs = append(pairs, fmt.Sprintf("$P%d", i+1), port)
+	}
+	paths, err := filepath.Glob(filepath.Join(env.WorkDir, "*.yaml"))
 	for _, path := range paths {
-		text, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Run(strings.TrimSuffix(filepath.Base(path), ".txtar"), func(t *testing.T) {
-			if !strings.Contains(string(text), "\nenv ") {
-				t.Parallel()
-			}
-			runScript(t, string(text))
-		})
+		text, readErr := os.ReadFile(path)
+		text = []byte(strings.NewReplacer(pairs...).Replace(string(text)))
+		err = errors.Join(err, readErr, os.WriteFile(path, text, 0o600), os.Chmod(path, 0o600))
 	}
+	return err
 }
 
-type script struct {
-	t              *testing.T
-	dir            string
-	vars           *strings.Replacer
-	stdin          string
-	stdout, stderr string
-	background     *background
-}
-
-// background is a command beside the script.
-type background struct {
-	cancel         context.CancelFunc
-	code           chan int
-	stdout, stderr *buffer
-}
-
-func runScript(t *testing.T, text string) {
-	dir := t.TempDir()
-	pairs := []string{"$WORK", dir}
-	for i := 1; i <= 4; i++ {
-		pairs = append(pairs, fmt.Sprintf("$P%d", i), strconv.Itoa(freePort(t)))
-	}
-	s := &script{t: t, dir: dir, vars: strings.NewReplacer(pairs...)}
-	lines, name := "", ""
-	for line := range strings.Lines(s.vars.Replace(text)) {
-		if rest, ok := strings.CutPrefix(strings.TrimSpace(line), "-- "); ok && strings.HasSuffix(rest, " --") {
-			name = strings.TrimSuffix(rest, " --")
-			s.write(name, "")
-			continue
-		}
-		if name == "" {
-			lines += line
-		} else {
-			s.write(name, s.read(name)+line)
+// freePorts are below those that the system hands out by itself.
+func freePorts(n int) (ports []string) {
+	for len(ports) < n {
+		port := strconv.Itoa(10_000 + rand.IntN(17_000))
+		if l, err := net.Listen("tcp", "127.0.0.1:"+port); err == nil {
+			defer func() { _ = l.Close() }() // held until all are found, so that none is found twice
+			ports = append(ports, port)
 		}
 	}
-	t.Cleanup(func() { s.end() })
-	n := 0
-	for line := range strings.Lines(lines) {
-		n++
-		if words := split(line); len(words) > 0 {
-			if err := s.do(words); err != nil {
-				t.Fatalf("line %d: %s%v\nstdout: %s\nstderr: %s\nbeside: %s", n, line, err, s.stdout, s.stderr, s.log())
-			}
-		}
-	}
+	return ports
 }
 
-// freePort is one below those that the system hands out by itself.
-func freePort(t *testing.T) int {
-	t.Helper()
-	for {
-		port := 10_000 + rand.IntN(17_000)
-		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
-			_ = l.Close()
-			return port
-		}
-	}
-}
-
-// split parts a line into words. Single quotes hold one together; # begins a comment.
-func split(line string) []string {
-	var words []string
-	for {
-		line = strings.TrimLeft(line, " \t\r\n")
-		switch {
-		case line == "" || line[0] == '#':
-			return words
-		case line[0] == '\'':
-			word, rest, _ := strings.Cut(line[1:], "'")
-			words, line = append(words, word), rest
-		default:
-			end := strings.IndexAny(line, " \t\r\n")
-			if end < 0 {
-				end = len(line)
-			}
-			words, line = append(words, line[:end]), line[end:]
-		}
-	}
-}
-
-func (s *script) do(words []string) error {
-	switch args := words[1:]; words[0] {
-	case "callbackd":
-		return s.run(0, args)
-	case "exit":
-		code, err := strconv.Atoi(args[0])
-		if err != nil {
-			return err
-		}
-		return s.run(code, args[2:])
-	case "start":
-		s.start(args[1:])
-	case "ready":
-		return s.ready(args[0])
-	case "stop":
-		return s.stop(args)
-	case "until":
-		return s.until(args[0], args[2:])
-	case "stdin":
-		if s.stdin = s.stdout; args[0] != "stdout" {
-			s.stdin = s.read(args[0])
-		}
-	case "stdout", "stderr":
-		return s.match(words[0], args[0], true)
-	case "!":
-		return s.match(args[0], args[1], false)
-	case "save":
-		s.write(args[0], s.stdout)
-	case "cp":
-		s.write(args[1], s.read(args[0]))
-	case "rm":
-		return os.RemoveAll(s.path(args[0]))
-	case "env":
-		name, value, _ := strings.Cut(args[0], "=")
-		s.t.Setenv(name, value)
-	default:
-		return fmt.Errorf("no such command in a script")
-	}
-	return nil
-}
-
-func (s *script) path(name string) string {
-	if filepath.IsAbs(name) {
-		return name
-	}
-	return filepath.Join(s.dir, name)
-}
-
-func (s *script) read(name string) string {
-	text, err := os.ReadFile(s.path(name))
+func exits(ts *testscript.TestScript, args []string) error {
+	want, err := strconv.Atoi(args[0])
 	if err != nil {
-		s.t.Fatal(err)
+		return err
 	}
-	return string(text)
-}
-
-func (s *script) write(name, text string) {
-	if err := os.MkdirAll(filepath.Dir(s.path(name)), 0o700); err != nil {
-		s.t.Fatal(err)
+	got := 0
+	var exit *exec.ExitError
+	if err := ts.Exec(args[1], args[2:]...); errors.As(err, &exit) {
+		got = exit.ExitCode()
+	} else if err != nil {
+		return err
 	}
-	if err := os.WriteFile(s.path(name), []byte(text), 0o600); err != nil {
-		s.t.Fatal(err)
-	}
-}
-
-func (s *script) run(code int, args []string) error {
-	var out, errOut bytes.Buffer
-	got := cli.Main(s.t.Context(), args, strings.NewReader(s.stdin), &out, &errOut)
-	s.stdin, s.stdout, s.stderr = "", out.String(), errOut.String()
-	if got != code {
-		return fmt.Errorf("exit code %d", got)
+	if got != want {
+		return fmt.Errorf("exits with %d, not %d", got, want)
 	}
 	return nil
 }
 
-func (s *script) start(args []string) {
-	ctx, cancel := context.WithCancel(context.Background())
-	b := &background{cancel: cancel, code: make(chan int, 1), stdout: &buffer{}, stderr: &buffer{}}
-	s.background = b
-	go func() { b.code <- cli.Main(ctx, args, strings.NewReader(""), b.stdout, b.stderr) }()
+func until(ts *testscript.TestScript, args []string) error {
+	re, err := regexp.Compile("(?m)" + args[0])
+	if err != nil {
+		return err
+	}
+	return poll(ts, func() bool { return ts.Exec(args[1], args[2:]...) == nil && re.MatchString(ts.ReadFile("stdout")) })
 }
 
-func (s *script) ready(url string) error {
-	return s.poll(func() bool {
-		response, err := http.Get(url)
+func ready(ts *testscript.TestScript, args []string) error {
+	return poll(ts, func() bool {
+		response, err := http.Get(args[0])
 		if err != nil {
 			return false
 		}
@@ -225,21 +142,19 @@ func (s *script) ready(url string) error {
 	})
 }
 
-// poll waits for a condition, or gives up, or finds that what was started has ended.
-func (s *script) poll(condition func() bool) error {
+// poll waits for a condition, or gives up, or finds that what runs in the background has ended.
+func poll(ts *testscript.TestScript, condition func() bool) error {
 	deadline := time.After(30 * time.Second)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	var ended <-chan int
-	if s.background != nil {
-		ended = s.background.code
-	}
 	for !condition() {
+		for _, c := range ts.BackgroundCmds() {
+			if errors.Is(c.Process.Signal(syscall.Signal(0)), os.ErrProcessDone) {
+				return fmt.Errorf("what runs in the background has ended")
+			}
+		}
 		select {
 		case <-tick.C:
-		case code := <-ended:
-			s.background.code <- code
-			return fmt.Errorf("what was started has ended with %d", code)
 		case <-deadline:
 			return fmt.Errorf("gave up waiting")
 		}
@@ -247,77 +162,69 @@ func (s *script) poll(condition func() bool) error {
 	return nil
 }
 
-func (s *script) until(expression string, args []string) error {
-	re, err := regexp.Compile("(?m)" + expression)
+func certificate(ts *testscript.TestScript, args []string) error {
+	private, err := ecdsa.GenerateKey(elliptic.P256(), cryptorand.Reader)
 	if err != nil {
 		return err
 	}
-	return s.poll(func() bool { return s.run(0, args) == nil && re.MatchString(s.stdout) })
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().AddDate(1, 0, 0), IsCA: true, BasicConstraintsValid: true,
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
+	der, err := x509.CreateCertificate(cryptorand.Reader, template, template, private.Public(), private)
+	if err != nil {
+		return err
+	}
+	key, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		return err
+	}
+	return errors.Join(
+		os.WriteFile(ts.MkAbs(args[0]), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600),
+		os.WriteFile(ts.MkAbs(args[1]), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}), 0o600))
 }
 
-func (s *script) stop(args []string) error {
-	want := 0
-	if len(args) > 0 {
-		var err error
-		if want, err = strconv.Atoi(args[0]); err != nil {
-			return err
+// sameShape checks what other programs rely on: the two commands tell the same facts under the same names.
+func sameShape(ts *testscript.TestScript, args []string) error {
+	var entries []map[string]any
+	if err := json.Unmarshal([]byte(ts.ReadFile(args[0])), &entries); err != nil {
+		return fmt.Errorf("the list is not one array: %w", err)
+	}
+	lines := strings.Split(strings.TrimSuffix(ts.ReadFile(args[1]), "\n"), "\n")
+	if len(entries) != 2 || len(lines) != 2 {
+		return fmt.Errorf("%d entries and %d lines, want 2", len(entries), len(lines))
+	}
+	var errs []error
+	for i, entry := range entries {
+		var line map[string]any
+		if err := json.Unmarshal([]byte(lines[i]), &line); err != nil {
+			return fmt.Errorf("not a line of JSON: %w", err)
+		}
+		errs = append(errs, sameFacts(entry, line))
+	}
+	if first := entries[0]; first["seq"] != 1.0 || first["state"] != "done" || first["sightings"] != 1.0 || first["account"] != "main" {
+		errs = append(errs, fmt.Errorf("the first entry is %v", first))
+	}
+	return errors.Join(errs...)
+}
+
+// sameFacts compares an entry as it is listed with its line in the export.
+func sameFacts(entry, line map[string]any) error {
+	var errs []error
+	for _, key := range []string{"seq", "service", "kind", "request_id", "received_at", "devices", "state", "sightings", "account"} {
+		if _, ok := entry[key]; !ok {
+			errs = append(errs, fmt.Errorf("list lacks %s: it has %v", key, slices.Sorted(maps.Keys(entry))))
+		}
+		if fmt.Sprint(line[key]) != fmt.Sprint(entry[key]) {
+			errs = append(errs, fmt.Errorf("export has %s %v, list has %v", key, line[key], entry[key]))
 		}
 	}
-	if got := s.end(); got != want {
-		return fmt.Errorf("exit code %d", got)
+	if payload, _ := line["payload"].(string); !strings.Contains(payload, "Envelope") {
+		errs = append(errs, fmt.Errorf("payload is %q", line["payload"]))
 	}
-	return nil
-}
-
-// end ends what was started, and makes its output the last one.
-func (s *script) end() int {
-	b := s.background
-	if b == nil {
-		return -1
+	if at, err := time.Parse(time.RFC3339Nano, fmt.Sprint(entry["received_at"])); err != nil || time.Since(at) > time.Hour {
+		errs = append(errs, fmt.Errorf("received_at is %v", entry["received_at"]))
 	}
-	s.background = nil
-	b.cancel()
-	code := <-b.code
-	s.stdout, s.stderr = b.stdout.String(), b.stderr.String()
-	return code
-}
-
-func (s *script) log() string {
-	if s.background == nil {
-		return ""
+	if devices, ok := entry["devices"].([]any); !ok || len(devices) == 0 {
+		errs = append(errs, fmt.Errorf("devices are %v", entry["devices"]))
 	}
-	return s.background.stdout.String() + s.background.stderr.String()
-}
-
-func (s *script) match(stream, expression string, want bool) error {
-	re, err := regexp.Compile("(?m)" + expression)
-	if err != nil {
-		return err
-	}
-	text := s.stdout
-	if stream == "stderr" {
-		text = s.stderr
-	}
-	if re.MatchString(text) != want {
-		return fmt.Errorf("%s: a match is %v", stream, !want)
-	}
-	return nil
-}
-
-// buffer is output that is read while it is written.
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
+	return errors.Join(errs...)
 }
