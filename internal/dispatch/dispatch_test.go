@@ -568,6 +568,50 @@ func TestAClaimThatFailsIsTriedAgainAfterAPause(t *testing.T) {
 	})
 }
 
+// endless is a store in which so many deliveries are due at any time.
+type endless struct {
+	faulty
+	body []byte
+	due  int
+}
+
+func (e *endless) Claim(_ context.Context, name string, limit int) ([]inbox.Delivery, time.Time, error) {
+	e.claims = append(e.claims, time.Now())
+	list := make([]inbox.Delivery, min(e.due, limit))
+	for i := range list {
+		list[i] = inbox.Delivery{DeliveryKey: inbox.DeliveryKey{Seq: int64(i), Handler: name}, Attempt: 1, Entry: inbox.Entry{Body: e.body}}
+	}
+	return list, time.Time{}, nil
+}
+func (e *endless) Settle(...inbox.Settlement)         {}
+func (e *endless) ReleaseClaims(...inbox.DeliveryKey) {}
+
+// TestClaimsArePacedButNotThoseOfABacklog: while few arrive, a claim for each would cost the acks; a backlog is handed out as fast as
+// the handler takes it, here one each 10 us.
+func TestClaimsArePacedButNotThoseOfABacklog(t *testing.T) {
+	for name, due := range map[string]int{"trickle": 1, "backlog": 1000} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, b *bench) {
+				e := &endless{body: b.message(), due: due}
+				handled := 0
+				r := b.startOn(e, named("events", dispatch.Policy{}, func(context.Context, *handler.Delivery) error {
+					handled++
+					<-time.After(10 * time.Microsecond)
+					return nil
+				}))
+				later(50*time.Millisecond - time.Microsecond)
+				r.stop()
+				if due == 1 && len(e.claims) != 10 {
+					t.Errorf("%d claims in 50 ms, want one each 5 ms", len(e.claims))
+				}
+				if due > 1 && handled < 4999 {
+					t.Errorf("%d deliveries handled in 50 ms, want one each 10 us", handled)
+				}
+			})
+		})
+	}
+}
+
 func TestABrokenInboxIsNotAskedAgain(t *testing.T) {
 	for _, broken := range []error{inbox.ErrBroken, inbox.ErrClosed} {
 		t.Run(broken.Error(), func(t *testing.T) {

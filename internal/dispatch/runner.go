@@ -41,8 +41,10 @@ func (r *runner) run(ctx, hard context.Context) {
 	}
 	defer workers.Wait()
 	defer close(queue)
+	limit := ahead + r.Policy.Concurrency
 	for ctx.Err() == nil {
-		claimed, next, err := r.Store.Claim(ctx, r.Name, ahead+r.Policy.Concurrency)
+		from := time.Now()
+		claimed, next, err := r.Store.Claim(ctx, r.Name, limit)
 		switch {
 		case errors.Is(err, inbox.ErrBroken), errors.Is(err, inbox.ErrClosed):
 			return // the inbox has told
@@ -53,9 +55,16 @@ func (r *runner) run(ctx, hard context.Context) {
 			r.wait(ctx, next, r.Store.Wake(r.Name))
 		default:
 			r.hand(ctx, queue, claimed)
+			if len(claimed) < limit { // no backlog
+				r.wait(ctx, from.Add(claimEvery), nil)
+			}
 		}
 	}
 }
+
+// claimEvery is the least time between two claims while arrivals come in: each transaction of theirs wakes the runner, and a claim for each
+// would cost the acks more than it is worth.
+const claimEvery = 5 * time.Millisecond
 
 // claimRetry is the pause after a claim that failed. New arrivals do not cut it short: they would make it no pause at all.
 const claimRetry = time.Second

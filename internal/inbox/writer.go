@@ -269,6 +269,9 @@ func (w *Writer) Close() {
 func (w *Writer) loop() {
 	defer close(w.stopped)
 	for {
+		// Whoever is about to append goes first: a moment with much to do then fills a transaction, and one with nothing to do
+		// costs nothing.
+		runtime.Gosched()
 		r, ok := w.take()
 		if !ok {
 			return
