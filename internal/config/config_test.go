@@ -18,6 +18,8 @@ import (
 	"callbackd/internal/callback"
 	"callbackd/internal/config"
 	"callbackd/internal/handler/builtin"
+
+	"github.com/rogpeppe/go-internal/txtar"
 )
 
 var update = flag.Bool("update", false, "write what was found as what is wanted")
@@ -41,16 +43,16 @@ func TestLoad(t *testing.T) {
 			for name, text := range pairs {
 				write(t, dir, name, text)
 			}
-			for _, f := range archive.files {
-				write(t, dir, f.name, strings.ReplaceAll(f.text, "$DIR", dir))
+			for _, f := range archive.Files {
+				write(t, dir, f.Name, strings.ReplaceAll(string(f.Data), "$DIR", dir))
 			}
-			file := filepath.Join(dir, "config.yaml")
-			if strings.Contains(archive.comment, "everybody reads") {
-				if err := os.Chmod(file, 0o644); err != nil {
+			configuration := filepath.Join(dir, "config.yaml")
+			if strings.Contains(string(archive.Comment), "everybody reads") {
+				if err := os.Chmod(configuration, 0o644); err != nil {
 					t.Fatal(err)
 				}
 			}
-			c, problems, err := config.Load(file, builtin.Types())
+			c, problems, err := config.Load(configuration, builtin.Types())
 			if (err != nil) != (problems.Worst() == config.Fatal) {
 				t.Errorf("error %v with problems\n%s", err, lines(problems))
 			}
@@ -58,7 +60,7 @@ func TestLoad(t *testing.T) {
 				t.Error("a configuration that nothing can start with was returned")
 			}
 			compare(t, path, archive, "problems", strings.ReplaceAll(lines(problems), dir, "$DIR"))
-			if archive.file("effective") != nil && c != nil {
+			if file(archive, "effective") != nil && c != nil {
 				text, err := c.Effective()
 				if err != nil {
 					t.Fatal(err)
@@ -103,68 +105,40 @@ func reload(t *testing.T, dir string, c *config.Config) {
 	}
 }
 
-func compare(t *testing.T, path string, archive *archive, name, got string) {
+func compare(t *testing.T, path string, archive *txtar.Archive, name, got string) {
 	t.Helper()
-	f := archive.file(name)
+	f := file(archive, name)
 	if f == nil {
-		f = &member{name: name}
+		archive.Files = append(archive.Files, txtar.File{Name: name})
+		f = file(archive, name)
 	}
-	if f.text == got {
+	if string(f.Data) == got {
 		return
 	}
 	if !*update {
-		t.Errorf("%s: got\n%s\nwant\n%s", name, got, f.text)
+		t.Errorf("%s: got\n%s\nwant\n%s", name, got, f.Data)
 		return
 	}
-	if archive.file(name) == nil {
-		archive.files = append(archive.files, f)
-	}
-	f.text = got
-	if err := os.WriteFile(path, []byte(archive.String()), 0o644); err != nil {
+	f.Data = []byte(got)
+	if err := os.WriteFile(path, txtar.Format(archive), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// archive is a txtar file: a comment, and members that begin with a line "-- name --".
-type archive struct {
-	comment string
-	files   []*member
-}
-
-type member struct{ name, text string }
-
-func readArchive(t testing.TB, path string) *archive {
+func readArchive(t testing.TB, path string) *txtar.Archive {
 	t.Helper()
-	text, err := os.ReadFile(path)
+	archive, err := txtar.ParseFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &archive{}
-	into := &a.comment
-	for line := range strings.Lines(string(text)) {
-		if name, ok := strings.CutPrefix(strings.TrimSpace(line), "-- "); ok && strings.HasSuffix(name, " --") {
-			f := &member{name: strings.TrimSuffix(name, " --")}
-			a.files = append(a.files, f)
-			into = &f.text
-			continue
-		}
-		*into += line
-	}
-	return a
+	return archive
 }
 
-func (a *archive) String() string {
-	text := a.comment
-	for _, f := range a.files {
-		text += "-- " + f.name + " --\n" + f.text
-	}
-	return text
-}
-
-func (a *archive) file(name string) *member {
-	for _, f := range a.files {
-		if f.name == name {
-			return f
+// file is the one of that name; nil if there is none.
+func file(archive *txtar.Archive, name string) *txtar.File {
+	for i, f := range archive.Files {
+		if f.Name == name {
+			return &archive.Files[i]
 		}
 	}
 	return nil
@@ -326,7 +300,7 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Add([]byte(fixed))
 	for _, path := range paths {
-		f.Add([]byte(readArchive(f, path).file("config.yaml").text))
+		f.Add(file(readArchive(f, path), "config.yaml").Data)
 	}
 	dir := f.TempDir()
 	f.Fuzz(func(t *testing.T, text []byte) {

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/rogpeppe/go-internal/txtar"
 )
 
 const module = "callbackd"
@@ -61,31 +63,20 @@ func checkout(t *testing.T) *tree {
 }
 
 // fixture is the tree in a txtar archive. Its comment lists the findings that it is to give.
-func fixture(t *testing.T, archive string) (tr *tree, want []string) {
+func fixture(t *testing.T, path string) (tr *tree, want []string) {
 	t.Helper()
-	text, err := os.ReadFile(archive)
+	archive, err := txtar.ParseFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	root, name := t.TempDir(), ""
-	content := make(map[string]string)
-	for line := range strings.Lines(string(text)) {
-		if marker, ok := strings.CutPrefix(line, "-- "); ok {
-			name = filepath.Join(root, filepath.FromSlash(strings.TrimSuffix(strings.TrimSpace(marker), " --")))
-			content[name] = ""
-		} else if name != "" {
-			content[name] += line
-		} else if line = strings.TrimSpace(line); line != "" {
+	for line := range strings.Lines(string(archive.Comment)) {
+		if line = strings.TrimSpace(line); line != "" {
 			want = append(want, line)
 		}
 	}
-	for name, text := range content {
-		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
+	root := t.TempDir()
+	if err := txtar.Write(archive, root); err != nil {
+		t.Fatal(err)
 	}
 	return load(t, root, walk(t, root)), want
 }

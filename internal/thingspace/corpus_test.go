@@ -21,6 +21,8 @@ import (
 	"callbackd/internal/callback"
 	"callbackd/internal/soap"
 	"callbackd/internal/thingspace"
+
+	"github.com/rogpeppe/go-internal/txtar"
 )
 
 var update = flag.Bool("update", false, "write what the reader makes of the corpus into it; read the difference before you commit it")
@@ -38,7 +40,7 @@ const secret = "s3cret-Pa55"
 type corpusCase struct {
 	name, path             string
 	service, form, charset string
-	archive                archive
+	archive                *txtar.Archive
 	wire                   []byte
 }
 
@@ -50,12 +52,15 @@ func corpus(t testing.TB) []corpusCase {
 	}
 	var list []corpusCase
 	for _, path := range paths {
-		text, err := os.ReadFile(path)
+		archive, err := txtar.ParseFile(path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		c := corpusCase{name: strings.TrimSuffix(filepath.Base(path), ".txtar"), path: path, archive: parseArchive(string(text))}
-		for line := range strings.Lines(c.archive.comment) {
+		if len(archive.Files) == 0 || archive.Files[0].Name != "message.xml" {
+			t.Fatalf("%s does not begin with message.xml", path)
+		}
+		c := corpusCase{name: strings.TrimSuffix(filepath.Base(path), ".txtar"), path: path, archive: archive}
+		for line := range strings.Lines(string(archive.Comment)) {
 			key, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
 			switch key {
 			case "service":
@@ -66,7 +71,7 @@ func corpus(t testing.TB) []corpusCase {
 				c.charset = value
 			}
 		}
-		if c.wire, err = inForm(c.archive.file("message.xml"), c.form); err != nil {
+		if c.wire, err = inForm(string(archive.Files[0].Data), c.form); err != nil {
 			t.Fatalf("%s: %v", path, err)
 		}
 		list = append(list, c)
@@ -173,24 +178,27 @@ func refusal(t testing.TB, err error) string {
 }
 
 // outcome is what the reader makes of a case, as files.
-func (c *corpusCase) outcome(t *testing.T) []file {
+func (c *corpusCase) outcome(t *testing.T) (files []txtar.File) {
+	add := func(name, text string) { files = append(files, txtar.File{Name: name, Data: []byte(text)}) }
 	m, err := c.read(true)
 	if err != nil {
-		return []file{{"refusal", fmt.Sprintf("%s: %v\n", refusal(t, err), err)}}
+		add("refusal", fmt.Sprintf("%s: %v\n", refusal(t, err), err))
+		return files
 	}
-	files := []file{{"facts", c.facts(m)}, {"callback.json", string(indented(t, m.Callback))}}
+	add("facts", c.facts(m))
+	add("callback.json", string(indented(t, m.Callback)))
 	if violations := validate(t, m); len(violations) > 0 {
 		var text strings.Builder
 		for _, v := range violations {
 			fmt.Fprintf(&text, "%d:%d %s %s: %s\n", v.Line, v.Column, v.Rule, v.Path, v.Msg)
 		}
-		files = append(files, file{"violations", text.String()})
+		add("violations", text.String())
 	}
 	if m.ExtensionCount > 0 {
-		files = append(files, file{"extensions", fmt.Sprintf("%d in all\n%s\n", m.ExtensionCount, strings.Join(m.Extensions, "\n"))})
+		add("extensions", fmt.Sprintf("%d in all\n%s\n", m.ExtensionCount, strings.Join(m.Extensions, "\n")))
 	}
 	if strings.HasPrefix(c.name, "password-") || c.form != "" && c.form != "crlf" {
-		files = append(files, file{"stored.xml", string(m.Stored())})
+		add("stored.xml", string(m.Stored()))
 	}
 	return files
 }
@@ -223,15 +231,20 @@ func TestCorpus(t *testing.T) {
 			if _, known := callback.Lookup(c.service); c.service != "" && !known {
 				t.Fatalf("service %q is not in the catalogue", c.service)
 			}
-			got := archive{c.archive.comment, append(slices.Clone(c.archive.files[:1]), c.outcome(t)...)}
-			if *update {
-				if err := os.WriteFile(c.path, []byte(got.String()), 0o644); err != nil {
-					t.Fatal(err)
-				}
+			want, err := os.ReadFile(c.path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := txtar.Format(&txtar.Archive{Comment: c.archive.Comment, Files: append(c.archive.Files[:1:1], c.outcome(t)...)})
+			if bytes.Equal(got, want) {
 				return
 			}
-			if got.String() != c.archive.String() {
-				t.Errorf("%s\ngot\n%s\nwant\n%s", c.archive.comment, archive{files: got.files[1:]}, archive{files: c.archive.files[1:]})
+			if !*update {
+				t.Errorf("got\n%s\nwant\n%s", got, want)
+				return
+			}
+			if err := os.WriteFile(c.path, got, 0o644); err != nil {
+				t.Fatal(err)
 			}
 		})
 	}
