@@ -110,6 +110,10 @@ func startDemo(t *testing.T, args ...string) *shownDemo {
 	if err := d.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { // so that nothing is left behind when the test fails
+		_ = d.cmd.Process.Signal(os.Interrupt)
+		_ = d.cmd.Wait()
+	})
 	d.lines = bufio.NewReader(stdout)
 	return d
 }
