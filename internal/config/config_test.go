@@ -321,3 +321,21 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// TestThePasswordIsTheTextOfTheLine, without what editors put around it unseen; spaces may well be the password's own.
+func TestThePasswordIsTheTextOfTheLine(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"hunter2": "hunter2", "hunter2\n": "hunter2", "hunter2\r\n": "hunter2", "\ufeffhunter2\r\n": "hunter2", " hunter2 \n": " hunter2 ",
+	} {
+		dir := t.TempDir()
+		write(t, dir, "secret", text)
+		c, problems := config.Parse("callbackd.yaml", dir, []byte(`data_dir: data
+credentials: [{label: main, username: acme, password_file: secret}]
+services: {DeviceUsage: {listen: 127.0.0.1:28204}}
+`), nil)
+		if c == nil || c.Credentials[0].Password.Reveal() != want {
+			t.Errorf("the file %q does not hold the password %q: %v", text, want, problems)
+		}
+	}
+}

@@ -120,7 +120,8 @@ func readPasswordFile(path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	password := strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r")
+	// Some editors write a byte order mark before the first character, and nobody sees it.
+	password := strings.TrimPrefix(strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r"), "\ufeff")
 	switch {
 	case password == "":
 		return "", fmt.Errorf("%s is empty: write the password into it, as it was registered with the platform", path)

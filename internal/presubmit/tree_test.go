@@ -46,7 +46,7 @@ func checkout(t *testing.T) *tree {
 	if err != nil {
 		t.Fatal(err)
 	}
-	git := exec.CommandContext(t.Context(), "git", "ls-files", "-z")
+	git := exec.CommandContext(t.Context(), "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
 	git.Dir = root
 	out, err := git.Output()
 	if err != nil {

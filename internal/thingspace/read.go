@@ -415,9 +415,12 @@ func (d *decoder) child(extra *[]callback.Element, each func(name string) (rank,
 	name, depth := d.s.Name(), d.s.Depth()
 	cuts, extensions, count := len(d.m.cuts), len(d.m.Extensions), d.m.ExtensionCount
 	d.attributes()
-	r, err := each(name.Local)
-	if err != nil {
-		return err
+	r := unknown
+	if !d.foreign(name.Space) {
+		var err error
+		if r, err = each(name.Local); err != nil {
+			return err
+		}
 	}
 	if r >= publishedAside {
 		if d.s.Depth() != depth {
@@ -437,6 +440,12 @@ func (d *decoder) child(extra *[]callback.Element, each func(name string) (rank,
 		d.cut(from, d.ended)
 	}
 	return nil
+}
+
+// foreign reports whether a namespace is not the message's: whatever the local name, nobody published an element of it. Elements without a
+// namespace are not foreign: the platform writes some so.
+func (d *decoder) foreign(space string) bool {
+	return space != "" && space != Namespace && space != d.m.space
 }
 
 // cut takes a part of the document out of the schema's sight.
