@@ -229,12 +229,15 @@ func (a *App) handlers(ctx context.Context) ([]dispatch.Instance, error) {
 	var names []string
 	for _, name := range a.c.HandlerNames() {
 		h := a.c.Handlers[name]
-		opened, err := h.Config.Open(ctx, handler.Env{Name: name, Log: a.log.Named("handler").With(zap.String("handler", name))})
+		env := handler.Env{Name: name, Log: a.log.Named("handler").With(zap.String("handler", name))}
+		opened, err := h.Config.Open(ctx, env)
 		if err != nil {
-			return nil, fmt.Errorf("%s: handlers.%s: %w", a.c.Place("handlers."+name), name, err)
+			a.log.Error("cannot open a handler; receiving goes on, and its deliveries wait until it can be opened",
+				zap.String("handler", name), zap.String("place", a.c.Place("handlers."+name)), zap.Error(err))
+			opened = &lateHandler{open: func(ctx context.Context) (handler.Handler, error) { return h.Config.Open(ctx, env) }}
 		}
 		a.teardown.push(handlerStep+name, opened.Close)
-		instances = append(instances, dispatch.Instance{Name: name, Handler: opened, Policy: h.Delivery.Policy()})
+		instances = append(instances, dispatch.Instance{Name: name, Handler: opened, Policy: h.Delivery.Policy(), Unopened: err != nil})
 		names = append(names, name)
 	}
 	removed, err := a.store.Register(ctx, names)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"callbackd/internal/app"
 	"callbackd/internal/callback"
@@ -244,15 +246,69 @@ func TestARequestThatStallsDelaysTheStopForTheDrainAlone(t *testing.T) {
 	}
 }
 
-func TestAHandlerThatCannotBeOpenedIsToldWithItsLine(t *testing.T) {
+// TestAHandlerThatCannotBeOpenedCostsNoCallback: it is told with its line, receiving goes on, and what waits for it is delivered when it
+// can be opened after all.
+func TestAHandlerThatCannotBeOpenedCostsNoCallback(t *testing.T) {
 	t.Parallel()
-	c := load(t, t.TempDir(), head+`services: {DeviceUsage: {listen: 127.0.0.1:0}}
+	dir := t.TempDir()
+	c := load(t, dir, head+`services: {DeviceUsage: {listen: 127.0.0.1:0}}
 handlers:
-  events: {type: ndjson, path: DIR/none/events.ndjson}
+  events: {type: ndjson, path: DIR/none/events.ndjson, delivery: {backoff: {min: 1ms, max: 20ms}}}
+routes: [{handlers: [events]}]
 `)
-	if _, _, err := build(t, c); err == nil || !strings.Contains(err.Error(), "callbackd.yaml:6: handlers.events: ") {
-		t.Errorf("error %v", err)
+	a, log, err := build(t, c)
+	if err != nil {
+		t.Fatal(err)
 	}
+	stop := run(t, a)
+	if text := log.String(); !strings.Contains(text, "cannot open a handler") || !strings.Contains(text, "callbackd.yaml:6") {
+		t.Errorf("the log says\n%s", text)
+	}
+	admin := "http://" + a.Addresses().Admin.String()
+	if text := get(t, admin+"/readyz"); !strings.Contains(text, "events cannot be opened") {
+		t.Errorf("/readyz says\n%s", text)
+	}
+	if text := get(t, admin+"/metrics"); !strings.Contains(text, `callbackd_delivery_handler_ready{handler="events"} 0`) {
+		t.Error("the metric says that the handler is ready")
+	}
+	message := platform.NewGenerator(1, credentials).Message(callback.DeviceUsage)
+	client := &platform.Client{HTTP: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}}
+	url := "http://" + a.Addresses().Services[callback.DeviceUsage].String() + "/"
+	if answer, err := client.Post(t.Context(), url, message); err != nil || !answer.Acked() {
+		t.Fatalf("post: %+v, %v", answer, err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "none"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for range 2000 {
+		<-tick.C
+		if text, err := os.ReadFile(filepath.Join(dir, "none", "events.ndjson")); err == nil && strings.Contains(string(text), requestID(t, message)) {
+			break
+		}
+	}
+	if err := stop(); err != nil {
+		t.Errorf("stop: %v", err)
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "none", "events.ndjson"))
+	if err != nil || !strings.Contains(string(text), requestID(t, message)) {
+		t.Errorf("the callback was not delivered: %v\n%s", err, log)
+	}
+}
+
+func get(t *testing.T, url string) string {
+	t.Helper()
+	answer, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
 
 func requestID(t *testing.T, message []byte) string {

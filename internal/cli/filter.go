@@ -36,7 +36,7 @@ func (f *filter) addTo(c *cobra.Command, changes bool) {
 	flags.StringVar(&f.requestID, "request-id", "", "answers this request")
 	flags.StringVar(&f.device, "device", "", "names this device, by any of its identifiers")
 	flags.StringVar(&f.state, "state", "", "is in this state: pending, done, dead or quarantined")
-	flags.BoolVar(&f.test, "test", false, "was sent by `callbackd send` (--test=false: was not)")
+	flags.BoolVar(&f.test, "test", false, "was sent by callbackd send (--test=false: was not)")
 	if changes {
 		flags.BoolVar(&f.all, "all", false, "take every entry")
 	} else {

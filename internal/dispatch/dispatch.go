@@ -43,6 +43,8 @@ type Instance struct {
 	Name    string
 	Handler handler.Handler
 	Policy  Policy
+	// Unopened is set for a handler that could not be opened: it is unready until a delivery succeeds.
+	Unopened bool
 }
 
 // Options of a Dispatcher.
@@ -72,9 +74,9 @@ func New(o Options) *Dispatcher {
 	for _, in := range o.Instances {
 		in.Policy = in.Policy.WithDefaults()
 		o.Metrics.prepare(in.Name)
-		d.runners = append(d.runners, &runner{
-			Options: &d.o, Instance: in, log: o.Log.With(zap.String("handler", in.Name)), busy: make(map[inbox.DeliveryKey]string),
-		})
+		r := &runner{Options: &d.o, Instance: in, log: o.Log.With(zap.String("handler", in.Name)), busy: make(map[inbox.DeliveryKey]string)}
+		r.gauge()
+		d.runners = append(d.runners, r)
 	}
 	return d
 }

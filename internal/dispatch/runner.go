@@ -161,7 +161,7 @@ func (r *runner) note(result decision) {
 	defer r.mu.Unlock()
 	switch result.reason {
 	case "", reasonPermanent:
-		r.failures = 0
+		r.failures, r.Unopened = 0, false
 	case reasonDecode: // the handler has not seen it
 	default:
 		r.failures++
@@ -176,6 +176,8 @@ func (r *runner) unready() string {
 	switch {
 	case r.stuck > 0:
 		return fmt.Sprintf("ignores its time-out in %d of %d places", r.stuck, r.Policy.Concurrency)
+	case r.Unopened:
+		return "cannot be opened; the log says why"
 	case r.failures >= failuresUnready:
 		return fmt.Sprintf("has failed %d times running", r.failures)
 	}
@@ -185,7 +187,7 @@ func (r *runner) unready() string {
 // gauge shows readiness. r.mu is held.
 func (r *runner) gauge() {
 	ready := 1.0
-	if r.stuck > 0 || r.failures >= failuresUnready {
+	if r.stuck > 0 || r.Unopened || r.failures >= failuresUnready {
 		ready = 0
 	}
 	r.Metrics.ready.WithLabelValues(r.Name).Set(ready)

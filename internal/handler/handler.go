@@ -71,7 +71,8 @@ type Config interface {
 	// Validate reports every problem, each beginning with the key it is about and a colon. It touches nothing outside, so that a
 	// configuration can be checked on another machine.
 	Validate() []error
-	// Open builds the handler. Its error says what to do, for it is the operator who reads it when the program does not start.
+	// Open builds the handler. Its error says what to do, for it is the operator who reads it. Receiving goes on without the handler,
+	// and each delivery calls Open again until it succeeds.
 	Open(ctx context.Context, env Env) (Handler, error)
 }
 
