@@ -214,6 +214,22 @@ func TestConnectionsAreBounded(t *testing.T) {
 	}
 }
 
+// TestARefusalOutlivesTheUnreadRestOfItsRequest: what is sent meanwhile is not answered with a reset, which would take the refusal from
+// the sender's hands. The connection ends as connections do.
+func TestARefusalOutlivesTheUnreadRestOfItsRequest(t *testing.T) {
+	t.Parallel()
+	const limit = 64 << 10
+	r := start(t, func(r *rig) { r.options.Limits.Message.Bytes = limit })
+	c := r.dial()
+	c.send(strings.Repeat("x", 8*limit), usual(64*limit)...)
+	if a := c.answer(); a.status != http.StatusRequestEntityTooLarge {
+		t.Fatalf("status %d", a.status)
+	}
+	if _, err := c.in.ReadByte(); !errors.Is(err, io.EOF) {
+		t.Errorf("after the answer: %v, want the end", err)
+	}
+}
+
 // TestAStalledListenerLeavesTheOthersAlone takes all the memory that one listener can get, and then posts to another the largest
 // message that there may be, and a number of small ones.
 func TestAStalledListenerLeavesTheOthersAlone(t *testing.T) {

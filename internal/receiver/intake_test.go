@@ -316,19 +316,19 @@ func TestTests(t *testing.T) {
 	}
 }
 
-// TestServicesShareAPort parts two services by path.
+// TestServicesShareAPort parts services by path, a slash more at its end or not.
 func TestServicesShareAPort(t *testing.T) {
 	t.Parallel()
 	usage, carrier, resume := service(callback.DeviceUsage), service(callback.CarrierService), service(callback.ResumeTrackingNotification)
 	usage.Path, carrier.Path = "/usage", "/carrier/v2"
 	r := start(t, func(r *rig) { r.options.Listeners = []receiver.Listener{listener(r.t, usage, carrier, resume)} })
-	for i, path := range []string{"usage", "carrier/v2", ""} {
+	for i, path := range []string{"usage", "carrier/v2", "", "usage/"} {
 		text := message("2c90bd28", "0000000"+string(rune('0'+i)))
 		if a := r.do(http.MethodPost, r.url()+path, text); a.status != http.StatusOK {
 			t.Errorf("/%s: status %d", path, a.status)
 		}
 	}
-	for _, path := range []string{"usage/", "Usage", "carrier", "carrier/v2/x", "other"} {
+	for _, path := range []string{"usage//", "Usage", "carrier", "carrier/v2/x", "other"} {
 		if a := r.do(http.MethodPost, r.url()+path, message()); a.status != http.StatusNotFound {
 			t.Errorf("/%s: status %d, want 404", path, a.status)
 		}
@@ -337,7 +337,7 @@ func TestServicesShareAPort(t *testing.T) {
 	for _, e := range r.entries() {
 		services = append(services, e.Service)
 	}
-	if want := []string{"DeviceUsage", "CarrierService", "ResumeTrackingNotification"}; !slices.Equal(services, want) {
+	if want := []string{"DeviceUsage", "CarrierService", "ResumeTrackingNotification", "DeviceUsage"}; !slices.Equal(services, want) {
 		t.Errorf("entries of %q, want %q", services, want)
 	}
 	if got := r.metric("callbackd_refusals_total", `reason="path"`); got != 5 {

@@ -11,7 +11,6 @@ import (
 
 	"github.com/go-chi/chi/v5"
 	"go.uber.org/zap"
-	"golang.org/x/net/netutil"
 )
 
 // server is one listening address.
@@ -54,7 +53,7 @@ func (r *Receiver) server(l Listener, memory *part) (*server, error) {
 	}
 	h.Protocols.SetHTTP1(true)
 	h.Protocols.SetHTTP2(l.TLS != nil)
-	bounded := netutil.LimitListener(l.Listener, r.o.Limits.Connections)
+	bounded := limited(l.Listener, r.o.Limits.Connections)
 	return &server{http: h, listener: r.o.Network.Load().WrapListener(bounded)}, nil
 }
 
@@ -84,6 +83,12 @@ func (r *Receiver) routes(l Listener, memory *part) (http.Handler, error) {
 			path = "/*"
 		}
 		router.Handle(path, intake(s))
+	}
+	for _, s := range l.Services {
+		// A URL registered with a slash too many is not to lose its callbacks, unless that is another service's.
+		if other := s.Path + "/"; s.Path != "" && taken[other] == "" && !strings.HasSuffix(s.Path, "/") {
+			router.Handle(other, intake(s))
+		}
 	}
 	lost := intake(l.Services[0])
 	lost.lost = true
