@@ -262,7 +262,7 @@ func erasedTable(w io.Writer, answer sqlite.Erased, dry bool, backups []string) 
 			row(w, "out of reach: "+b)
 		}
 	}
-	row(w, "out of reach: backups made elsewhere")
+	row(w, "out of reach: backups made elsewhere, and texts that mention the device in callbacks of others (comments, extensions)")
 }
 
 func (e *env) inboxBackup() *cobra.Command {
