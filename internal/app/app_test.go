@@ -284,9 +284,12 @@ routes: [{handlers: [events]}]
 	defer tick.Stop()
 	for range 2000 {
 		<-tick.C
-		if text, err := os.ReadFile(filepath.Join(dir, "none", "events.ndjson")); err == nil && strings.Contains(string(text), requestID(t, message)) {
+		if !strings.Contains(get(t, admin+"/readyz"), "cannot be opened") {
 			break
 		}
+	}
+	if text := get(t, admin+"/readyz"); strings.Contains(text, "events") {
+		t.Errorf("after a delivery /readyz says\n%s", text)
 	}
 	if err := stop(); err != nil {
 		t.Errorf("stop: %v", err)
