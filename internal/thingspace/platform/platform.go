@@ -9,6 +9,7 @@ package platform
 
 import (
 	"embed"
+	"fmt"
 
 	"callbackd/internal/callback"
 )
@@ -39,5 +40,11 @@ func Samples() []Sample {
 	return list
 }
 
-// Credentials go into each message.
+// Credentials are a user name and a password: of a registration, which go into each of its messages, or of a log-in.
 type Credentials struct{ Username, Password string }
+
+// Format implements [fmt.Formatter]: no verb shows the password.
+func (c Credentials) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "{%s [redacted]}", c.Username) }
+
+// MarshalText serves JSON and logs, and has no password either.
+func (c Credentials) MarshalText() ([]byte, error) { return []byte(c.Username), nil }
