@@ -15,6 +15,30 @@ type Generator struct {
 	data        data
 }
 
+// Message is one generated message.
+type Message struct {
+	Service   callback.Service
+	RequestID string // empty where the message has none
+	// FromDevice is set for a text that a device sent: SmsCallbackRequest, which has rules of its own.
+	FromDevice bool
+	// Extension is set if there is something in it that nobody published.
+	Extension bool
+	Body      []byte
+}
+
+// Request writes the answer to a request for a number of devices: a message for each, under one RequestId; or one message with all of
+// them, where the service answers so.
+func (g *Generator) Request(service callback.Service, devices int) []Message {
+	var list []Message
+	for range devices {
+		list = append(list, Message{Service: service, Body: g.Message(service)})
+	}
+	return list
+}
+
+// Next returns the next message that the service sends: what is left of the last request, or the first of a new one.
+func (g *Generator) Next(service callback.Service) Message { return g.Request(service, 1)[0] }
+
 // NewGenerator returns a generator whose messages depend on the seed and the credentials alone. XML has to be able to carry the
 // credentials.
 func NewGenerator(seed uint64, c Credentials) *Generator {
