@@ -25,7 +25,7 @@ func TestEverySchemaCompiles(t *testing.T) {
 			compile(t, set{name})
 		})
 	}
-	for _, together := range []set{callbacks, clients, sessions, registrations} {
+	for _, together := range []set{callbacks, clients, sessions, registrations, connections} {
 		compile(t, together)
 	}
 }

@@ -22,6 +22,7 @@ const (
 	contract     = "http://schemas.datacontract.org/2004/07/NPhase.UnifiedWebService.APIs.v2.Contract."
 	session      = contract + "SessionService"
 	registration = contract + "CallbackRegistrationService"
+	connectivity = contract + "EnhancedConnectivityService"
 	xsi          = "http://www.w3.org/2001/XMLSchema-instance"
 	soap11       = "http://schemas.xmlsoap.org/soap/envelope/"
 	soap12       = "http://www.w3.org/2003/05/soap-envelope"
@@ -35,6 +36,7 @@ var (
 	clients       = set{schemas.Envelope11, schemas.CallbackWSDL}
 	sessions      = set{schemas.Envelope11, schemas.Session}
 	registrations = set{schemas.Envelope11, schemas.Registration}
+	connections   = set{schemas.Envelope11, schemas.Connectivity}
 )
 
 // files lists the schema files.

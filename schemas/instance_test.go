@@ -207,6 +207,14 @@ var instances = []struct {
 		{"UnregisterCallback, no service", false, operation("UnregisterCallback", registration, `<c:AccountName>a</c:AccountName>`)},
 		{"UnregisterCallback's answer, no service", false, answer("UnregisterCallback", registration, `<c:AccountName>a</c:AccountName>`)},
 	}},
+	{"EnhancedConnectivityService", connections, []instance{
+		{"StartSmsCallback", true, operation("StartSmsCallback", connectivity, `<c:AccountName>a</c:AccountName>`)},
+		{"StartSmsCallback, no account", false, operation("StartSmsCallback", connectivity, ``)},
+		{"StartSmsCallback, the account in another contract", false, operation("StartSmsCallback", registration, `<c:AccountName>a</c:AccountName>`)},
+		{"StartSmsCallback's answer, empty", true, answer("StartSmsCallback", connectivity, ``)},
+		{"StartSmsCallback's answer, no Output", true, `<StartSmsCallbackResponse xmlns="` + platform + `"/>`},
+		{"StartSmsCallback's answer, something in it", false, answer("StartSmsCallback", connectivity, `<c:AccountName>a</c:AccountName>`)},
+	}},
 }
 
 // open are the messages that a member with unpublished content admits, all of them.

@@ -18,6 +18,8 @@ var published = []struct {
 	{"testdata/published/UnregisterCallback-request.xml", registrations},
 	{"testdata/published/UnregisterCallback-response.xml", registrations},
 	{"testdata/published/LogIn-request.xml", sessions},
+	{"testdata/published/StartSmsCallback-request.xml", connections},
+	{"testdata/published/StartSmsCallback-response.xml", connections},
 }
 
 func TestPublishedMessagesValidate(t *testing.T) {

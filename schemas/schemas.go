@@ -17,4 +17,5 @@ const (
 	CallbackWSDL = "callback-wsdl.xsd" // the same for SOAP clients and code generators
 	Session      = "session.xsd"
 	Registration = "registration.xsd"
+	Connectivity = "connectivity.xsd"
 )

@@ -109,6 +109,8 @@ func TestEveryWSDLIsDocumentLiteral(t *testing.T) {
 			namespace + "/CallbackListener/", "http://localhost:28200/"},
 		"callback-registration.wsdl": {"ICallbackRegistrationService", []string{"RegisterCallback", "GetCallbackRegistrations", "UnregisterCallback"},
 			namespace + "/ICallbackRegistrationService/", "https://uws.apps.nphase.com/api/v2/CallbackRegistrationService.svc"},
+		"enhanced-connectivity.wsdl": {"IEnhancedConnectivityService", []string{"StartSmsCallback"},
+			namespace + "/IEnhancedConnectivityService/", "https://uws.apps.nphase.com/api/v2/EnhancedConnectivityService.svc"},
 		"session.wsdl": {"ISessionService", []string{"LogIn", "LogOut"},
 			namespace + "/ISessionService/", "https://uws.apps.nphase.com/api/v2/SessionService.svc"},
 	} {
@@ -187,6 +189,7 @@ func TestImportsNameSchemaFiles(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]string{
 		"callback-listener.wsdl": schemas.CallbackWSDL, "callback-registration.wsdl": schemas.Registration, "session.wsdl": schemas.Session,
+		"enhanced-connectivity.wsdl": schemas.Connectivity,
 	} {
 		d := file(t, name)
 		if len(d.Schemas) != 1 || len(d.Schemas[0].Imports) != 1 {

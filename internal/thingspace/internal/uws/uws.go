@@ -10,6 +10,7 @@
 // the platform refuses.
 package uws
 
+//go:generate go tool gowsdl -d . -p connectivity -o connectivity.go ../../../../wsdl/enhanced-connectivity.wsdl
 //go:generate go tool gowsdl -d . -p listener -o listener.go ../../../../wsdl/callback-listener.wsdl
 //go:generate go tool gowsdl -d . -p registration -o registration.go ../../../../wsdl/callback-registration.wsdl
 //go:generate go tool gowsdl -d . -p session -o session.go ../../../../wsdl/session.wsdl

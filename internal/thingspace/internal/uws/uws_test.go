@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"callbackd/internal/thingspace/internal/uws/connectivity"
 	"callbackd/internal/thingspace/internal/uws/listener"
 	"callbackd/internal/thingspace/internal/uws/registration"
 	"callbackd/internal/thingspace/internal/uws/session"
@@ -29,6 +30,10 @@ var generated = []struct {
 	{schemas.CallbackWSDL, map[string]reflect.Type{
 		"CallbackRequest":    reflect.TypeFor[listener.CallbackRequest](),
 		"SmsCallbackRequest": reflect.TypeFor[listener.SmsCallbackRequest](),
+	}},
+	{schemas.Connectivity, map[string]reflect.Type{
+		"token":            reflect.TypeFor[connectivity.Token](),
+		"StartSmsCallback": reflect.TypeFor[connectivity.StartSmsCallback](), "StartSmsCallbackResponse": reflect.TypeFor[connectivity.StartSmsCallbackResponse](),
 	}},
 	{schemas.Session, map[string]reflect.Type{
 		"token": reflect.TypeFor[session.Token](),

@@ -1,0 +1,2 @@
+// Package connectivity is EnhancedConnectivityService, from wsdl/enhanced-connectivity.wsdl, as gowsdl generates it.
+package connectivity
