@@ -43,6 +43,10 @@ type Config struct {
 	Inbox    Inbox               `yaml:"inbox"`
 	Log      Log                 `yaml:"log"`
 	Shutdown Shutdown            `yaml:"shutdown"`
+	// Platform, Accounts and Registrations are for registering the listeners; receiving needs none of them.
+	Platform      Platform      `yaml:"platform"`
+	Accounts      []Account     `yaml:"accounts,omitempty"`
+	Registrations Registrations `yaml:"registrations"`
 
 	file   string
 	places map[string]place
@@ -164,6 +168,7 @@ func Default() *Config {
 		Inbox:    Inbox{Retention: Retention{Age: 30 * day, Size: 10 << 30}, KeyAge: 35 * day, RepeatWindow: 15 * time.Minute},
 		Log:      Log{Level: "info", Format: "json"},
 		Shutdown: Shutdown{Drain: 10 * time.Second, Grace: 20 * time.Second},
+		Platform: Platform{URL: defaultURL, SOAPAction: defaultSOAPAction, Timeout: 30 * time.Second},
 	}
 }
 
@@ -282,6 +287,11 @@ func (c *Config) complete(d *decoder, dir string) {
 		path := fmt.Sprintf("credentials[%d].password_file", i)
 		absolute(path, &c.Credentials[i].PasswordFile)
 		c.Credentials[i].readPassword(d, path)
+	}
+	for i := range c.Accounts {
+		path := fmt.Sprintf("accounts[%d]", i)
+		absolute(path+".uws_password_file", &c.Accounts[i].PasswordFile)
+		c.Accounts[i].readPassword(d, path)
 	}
 	if n := &c.Network; n.Mode == "" && n.Proxy == auth.Direct && c.AllOnLoopback() {
 		n.Mode, n.Allow = auth.Enforce, append(n.Allow, "loopback")

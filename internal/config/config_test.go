@@ -31,7 +31,7 @@ var update = flag.Bool("update", false, "write what was found as what is wanted"
 func TestLoad(t *testing.T) {
 	t.Parallel()
 	paths, err := filepath.Glob("testdata/*.txtar")
-	if err != nil || len(paths) < 50 {
+	if err != nil || len(paths) < 110 {
 		t.Fatalf("%d cases: %v", len(paths), err)
 	}
 	pairs := keyPairs(t)
@@ -64,6 +64,9 @@ func TestLoad(t *testing.T) {
 				text, err := c.Effective()
 				if err != nil {
 					t.Fatal(err)
+				}
+				if strings.Contains(text, "uws-s3cret") {
+					t.Errorf("the password of an account is shown:\n%s", text)
 				}
 				compare(t, path, archive, "effective", strings.ReplaceAll(text, dir, "$DIR"))
 			}

@@ -124,7 +124,7 @@ func readPasswordFile(path string) (string, error) {
 	password := strings.TrimPrefix(strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r"), "\ufeff")
 	switch {
 	case password == "":
-		return "", fmt.Errorf("%s is empty: write the password into it, as it was registered with the platform", path)
+		return "", fmt.Errorf("%s is empty: write the password into it", path)
 	case strings.ContainsAny(password, "\r\n"):
 		return "", fmt.Errorf("%s has several lines: a password has one", path)
 	}

@@ -13,8 +13,8 @@ type Severity uint8
 const (
 	// Warning is worth a look.
 	Warning Severity = iota
-	// Unregistrable is a URL that the platform would not register. `check` refuses it; `serve` only warns, for a URL that was
-	// registered long ago may have any port.
+	// Unregistrable is what keeps a listener from being registered: a URL that the platform would refuse, a log-in without a password.
+	// `check` refuses it; `serve` only warns, for what was registered long ago is received all the same.
 	Unregistrable
 	// Fatal keeps the program from starting.
 	Fatal

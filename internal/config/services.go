@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -185,8 +184,8 @@ func (c *Config) validateURL(d *decoder, path string, s *Service) {
 		}
 		return
 	}
-	u, err := url.Parse(s.PublicURL)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+	u, ok := webURL(s.PublicURL)
+	if !ok {
 		d.at(path+".public_url", Fatal, "is not a URL such as https://callbacks.example.com:28204/")
 		return
 	}

@@ -32,6 +32,8 @@ func (c *Config) validate(d *decoder) {
 	c.validateGates(d)
 	c.validateHandlers(d)
 	c.validateRoutes(d)
+	c.validatePlatform(d)
+	c.validateAccounts(d)
 }
 
 func oneOf[T ~string](d *decoder, path string, value T, known ...T) {

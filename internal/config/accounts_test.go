@@ -1,0 +1,88 @@
+package config_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"callbackd/internal/callback"
+	"callbackd/internal/config"
+)
+
+const twoAccounts = `data_dir: data
+allow_anonymous: true
+credentials:
+  - {label: main, id: old, username: acme, password: s3cret-old}
+  - {label: main, id: new, username: acme, password: s3cret-new, services: [DeviceUsage]}
+  - {label: other, username: other, password: s3cret-other, services: [PromoChange]}
+services:
+  PromoChange: {listen: 127.0.0.1:28208}
+  DeviceUsage: {listen: 127.0.0.1:28204, public_url: "https://callbacks.example.com:28204/"}
+accounts:
+  - {name: 0212345678-00001, credentials: main, uws_username: api, uws_password_env: CALLBACKD_TEST_UWS}
+  - {name: 0212345678-00002, credentials: other, uws_username: api, uws_password_file: uws}
+  - {name: 0212345678-00003, uws_username: api, uws_password_file: none}
+`
+
+func TestAnAccountRegistersWhatItsPairsCoverWithTheNewestOfThem(t *testing.T) {
+	t.Parallel()
+	c, problems := config.Parse("c.yaml", t.TempDir(), []byte(twoAccounts), nil)
+	for _, want := range []struct {
+		account  int
+		label    string
+		services []callback.Service
+		pairs    []string // of each service
+	}{
+		{0, "main", []callback.Service{callback.DeviceUsage, callback.PromoChange}, []string{"new", "old"}},
+		{1, "other", []callback.Service{callback.PromoChange}, []string{""}},
+		{2, "anonymous", []callback.Service{callback.DeviceUsage, callback.PromoChange}, []string{"", ""}},
+	} {
+		a := c.Accounts[want.account]
+		if got := c.ServicesOf(a); !slices.Equal(got, want.services) || a.Label() != want.label {
+			t.Errorf("%s registers %v as %s\n%s", a.Name, got, a.Label(), lines(problems))
+		}
+		for i, s := range want.services {
+			if pair, ok := c.NewestPair(a, s); !ok || pair.ID != want.pairs[i] {
+				t.Errorf("%s registers %s with the pair %q, %t", a.Name, s, pair.ID, ok)
+			}
+		}
+	}
+	if pair, ok := c.NewestPair(c.Accounts[1], callback.DeviceUsage); ok {
+		t.Errorf("a pair of another label, or that does not cover the service, is registered: %q", pair.ID)
+	}
+}
+
+func TestTheLogInIsAnErrorOnlyOfWhoNeedsIt(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "uws", "uws-s3cret\n")
+	for _, env := range []struct{ value, want string }{
+		{"", "the environment variable CALLBACKD_TEST_UWS is not set"},
+		{"two\nlines", "the environment variable CALLBACKD_TEST_UWS has several lines"},
+		{"env-s3cret", ""},
+	} {
+		t.Setenv("CALLBACKD_TEST_UWS", env.value)
+		c, problems := config.Parse("c.yaml", dir, []byte(twoAccounts), nil)
+		if problems.Worst() != config.Unregistrable {
+			t.Errorf("a password that is missing is not what check refuses and serve does not:\n%s", lines(problems))
+		}
+		user, password, err := c.Accounts[0].LogIn()
+		if env.want == "" && (err != nil || user != "api" || password.Reveal() != env.value) {
+			t.Errorf("log-in %q %q, %v", user, password.Reveal(), err)
+		}
+		if env.want != "" && (err == nil || !strings.Contains(err.Error(), env.want) || !strings.Contains(err.Error(), "0212345678-00001") || !password.IsZero()) {
+			t.Errorf("with %q: %v", env.value, err)
+		}
+		if _, password, err := c.Accounts[1].LogIn(); err != nil || password.Reveal() != "uws-s3cret" {
+			t.Errorf("the password in the file is %q, %v", password.Reveal(), err)
+		}
+		if _, _, err := c.Accounts[2].LogIn(); err == nil || !strings.Contains(err.Error(), "none: no such file") {
+			t.Errorf("a file that is not there: %v", err)
+		}
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x"} {
+			if text := fmt.Sprintf(verb, c.Accounts) + fmt.Sprintf(verb, *c); strings.Contains(text, "s3cret") || strings.Contains(text, "733363726574") {
+				t.Errorf("%s prints a password: %s", verb, text)
+			}
+		}
+	}
+}
