@@ -3,14 +3,18 @@
 package wsdl
 
 import (
+	"embed"
 	"encoding/xml"
 	"fmt"
 	"strings"
 
 	"callbackd/schemas"
-
-	_ "embed"
 )
+
+// FS holds the files. The schemas that they refer to stand in package schemas.
+//
+//go:embed *.wsdl
+var FS embed.FS
 
 //go:embed callback-listener.wsdl
 var listener string
