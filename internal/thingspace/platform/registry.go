@@ -25,8 +25,8 @@ var (
 
 // registry holds the registrations. What it holds is bounded by the accounts and the services, which are both given.
 type registry struct {
-	// keep is how long messages bear the old credentials after a service was registered anew.
-	keep time.Duration
+	// keep draws how long messages bear the old credentials after a service was registered anew.
+	keep func() time.Duration
 
 	mu     sync.Mutex
 	places map[place]*holding
@@ -43,8 +43,9 @@ type holding struct {
 	Registration
 	held     bool
 	Old      Credentials
-	oldUntil time.Time // messages bear Old before that
-	gone     time.Time // when the service was unregistered
+	oldUntil time.Time     // messages bear Old before that
+	gone     time.Time     // when the service was unregistered
+	keep     time.Duration // how long its credentials are known from then on
 }
 
 // effective are the credentials that a message bears at this moment.
@@ -55,7 +56,7 @@ func (h *holding) effective(now time.Time) Credentials {
 	return h.Credentials
 }
 
-func newRegistry(keep time.Duration) *registry {
+func newRegistry(keep func() time.Duration) *registry {
 	return &registry{keep: keep, places: make(map[place]*holding)}
 }
 
@@ -70,8 +71,8 @@ func (r *registry) register(n Registration, now time.Time) error {
 		r.places[at] = h
 	} else if h.held {
 		return errHeld
-	} else if now.Before(h.gone.Add(r.keep)) {
-		h.Old, h.oldUntil = h.effective(now), now.Add(r.keep)
+	} else if now.Before(h.gone.Add(h.keep)) {
+		h.Old, h.oldUntil = h.effective(now), now.Add(h.keep)
 	}
 	h.Registration, h.held = n, true
 	return nil
@@ -85,7 +86,7 @@ func (r *registry) unregister(account string, service callback.Service, now time
 	if h == nil || !h.held {
 		return errNotHeld
 	}
-	h.held, h.gone = false, now
+	h.held, h.gone, h.keep = false, now, r.keep()
 	return nil
 }
 

@@ -3,14 +3,18 @@ package platform
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"math"
+	"math/rand/v2"
 	"net/http"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/go-chi/chi/v5"
 	"go.uber.org/zap"
 )
 
@@ -44,19 +48,21 @@ type Simulator struct {
 	options  Options
 	log      *zap.Logger
 	registry *registry
+	sessions *sessions
+	sms      *smsQueue
+	client   *Client
 	// work is what [Simulator.Run] is to do.
 	work chan func(context.Context)
 }
 
 // New builds a simulator. Nothing runs yet.
 func New(o Options) (*Simulator, error) {
-	if len(o.Accounts) == 0 {
-		return nil, errors.New("simulator: it needs an account")
+	if err := checkAccounts(o.Accounts); err != nil {
+		return nil, fmt.Errorf("simulator: %w", err)
 	}
-	if o.Clock < 0 {
-		return nil, fmt.Errorf("simulator: clock factor %g is negative", o.Clock)
+	if o.Clock = cmp.Or(o.Clock, 1); !(o.Clock > 0) || math.IsInf(o.Clock, 0) {
+		return nil, fmt.Errorf("simulator: clock factor %g is not a number above 0", o.Clock)
 	}
-	o.Clock = cmp.Or(o.Clock, 1)
 	o.Accounts = slices.Clone(o.Accounts)
 	if o.Now == nil {
 		o.Now = time.Now
@@ -64,9 +70,36 @@ func New(o Options) (*Simulator, error) {
 	if o.Log == nil {
 		o.Log = zap.NewNop()
 	}
-	s := &Simulator{options: o, log: o.Log.Named("platform"), work: make(chan func(context.Context))}
-	s.registry = newRegistry(s.pause(o.Profile.OldPassword))
+	s := &Simulator{options: o, log: o.Log.Named("platform"), work: make(chan func(context.Context)),
+		sessions: newSessions(o.Accounts), sms: newSMSQueue(o.Accounts),
+		client: &Client{HTTP: &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: o.RootCAs}}}}}
+	rng := rand.New(rand.NewPCG(o.Seed, 0x01dc0de))
+	s.registry = newRegistry(func() time.Duration {
+		return s.pause(o.Profile.OldPassword + time.Duration(rng.Int64N(int64(o.Profile.OldPasswordSpread)+1)))
+	})
 	return s, nil
+}
+
+// checkAccounts wants accounts that differ in name, and one password for each user.
+func checkAccounts(accounts []Account) error {
+	if len(accounts) == 0 {
+		return errors.New("it needs an account")
+	}
+	passwords, names := make(map[string]string), make(map[string]bool)
+	for _, a := range accounts {
+		if a.Name == "" || a.Login.Username == "" || a.Login.Password == "" {
+			return errors.New("an account needs a name, and a log-in with a user name and a password")
+		}
+		if names[a.Name] {
+			return fmt.Errorf("account %s is there twice", a.Name)
+		}
+		names[a.Name] = true
+		if p, ok := passwords[a.Login.Username]; ok && p != a.Login.Password {
+			return fmt.Errorf("user %s has two passwords", a.Login.Username)
+		}
+		passwords[a.Login.Username] = a.Login.Password
+	}
+	return nil
 }
 
 // pause is how long a pause of the platform's is by the simulator's clock.
@@ -78,7 +111,14 @@ func (s *Simulator) pause(d time.Duration) time.Duration {
 func (s *Simulator) Registrations() []Registration { return s.registry.list("") }
 
 // Handler serves the SOAP services below /api/v2/ and the control interface below /control/.
-func (s *Simulator) Handler() http.Handler { return http.NotFoundHandler() }
+func (s *Simulator) Handler() http.Handler {
+	router := chi.NewRouter()
+	for _, service := range []soapService{s.sessionService(), s.registrationService(), s.connectivityService()} {
+		router.HandleFunc("/api/v2/"+service.name+".svc", s.serve(service))
+	}
+	router.Get("/api/schemas/{name}", s.schema)
+	return router
+}
 
 // Run owns what is sent without anybody waiting for it, until ctx ends. It returns when all of it has ended.
 func (s *Simulator) Run(ctx context.Context) error {
