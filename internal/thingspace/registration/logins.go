@@ -1,0 +1,188 @@
+package registration
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/pbkdf2"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// ErrLogInRefused is a log-in that the platform refused, now or before.
+var ErrLogInRefused = errors.New("the platform refused the log-in")
+
+// loginsFile holds the log-ins that the platform refused.
+const loginsFile = "logins.json"
+
+// refusals are the content of loginsFile.
+type refusals struct {
+	Version int           `json:"version"`
+	Users   []refusedUser `json:"users"`
+}
+
+// refusedUser is a user of a platform with the passwords that were refused.
+type refusedUser struct {
+	URL        string    `json:"url"`
+	Username   string    `json:"username"`
+	Salt       []byte    `json:"salt"`
+	Iterations int       `json:"iterations"`
+	Refused    []refused `json:"refused"`
+}
+
+type refused struct {
+	Hash []byte    `json:"hash"`
+	At   time.Time `json:"at"`
+	Code string    `json:"code"`
+}
+
+const (
+	version        = 1
+	hashIterations = 600_000   // of PBKDF2 with SHA-256: a fraction of a second, and only for a user who was refused
+	mostIterations = 5_000_000 // that a file may ask for
+	mostRefused    = 16        // passwords of one user
+	mostUsers      = 256
+)
+
+// hash is a slow digest of a log-in, which only the same log-in yields again.
+func (u refusedUser) hash(l Login) ([]byte, error) {
+	text := fmt.Sprintf("%d %s %d %s %s", len(u.URL), u.URL, len(l.Username), l.Username, l.Password)
+	return pbkdf2.Key(sha256.New, text, u.Salt, u.Iterations, sha256.Size)
+}
+
+func (s *State) parseRefusals(text []byte) (refusals, error) {
+	if text == nil {
+		return refusals{Version: version}, nil
+	}
+	var r refusals
+	err := json.Unmarshal(text, &r)
+	for _, u := range r.Users {
+		if u.Iterations < 1 || u.Iterations > mostIterations {
+			err = errors.Join(err, fmt.Errorf("%d iterations", u.Iterations))
+		}
+	}
+	if err == nil && r.Version != version {
+		err = fmt.Errorf("version %d, this program knows version %d", r.Version, version)
+	}
+	if err != nil {
+		return refusals{}, fmt.Errorf("%s, which remembers refused log-ins, cannot be understood: %w: "+
+			"remove it once you know that no log-in is wrong", s.path(loginsFile), err)
+	}
+	return r, nil
+}
+
+// user finds a user, or returns -1.
+func (r refusals) user(url, username string) int {
+	return slices.IndexFunc(r.Users, func(u refusedUser) bool { return u.URL == url && u.Username == username })
+}
+
+// check returns an error if this log-in was refused before.
+func (s *State) check(r refusals, url string, l Login) error {
+	i := r.user(url, l.Username)
+	if i < 0 {
+		return nil
+	}
+	hash, err := r.Users[i].hash(l)
+	if err != nil {
+		return fmt.Errorf("compare with refused log-ins: %w", err)
+	}
+	list := r.Users[i].Refused
+	for _, old := range list {
+		if hmac.Equal(old.Hash, hash) {
+			return s.refusedError(url, l.Username, old)
+		}
+	}
+	if len(list) >= mostRefused {
+		return fmt.Errorf("%w: %d passwords of user %q at %s were refused: find out the right one in the portal, then remove %s",
+			ErrLogInRefused, len(list), l.Username, url, s.path(loginsFile))
+	}
+	return nil
+}
+
+func (s *State) refusedError(url, username string, r refused) error {
+	return fmt.Errorf("%w of user %q at %s with %s at %s, and it is not tried again, for five failures lock the account: "+
+		"correct uws_username or the password of the account; if the account was unlocked with this very password, remove %s",
+		ErrLogInRefused, username, url, r.Code, r.At.UTC().Format(time.RFC3339), s.path(loginsFile))
+}
+
+// add remembers a refusal.
+func (r *refusals) add(url string, l Login, code string, at time.Time, iterations int) (refused, error) {
+	i := r.user(url, l.Username)
+	if i < 0 {
+		if len(r.Users) >= mostUsers {
+			return refused{}, fmt.Errorf("the log-ins of %d users are remembered as refused", mostUsers)
+		}
+		salt := make([]byte, 16)
+		_, _ = rand.Read(salt) // does not fail: it would end the program
+		r.Users = append(r.Users, refusedUser{URL: url, Username: l.Username, Salt: salt, Iterations: iterations})
+		i = len(r.Users) - 1
+	}
+	hash, err := r.Users[i].hash(l)
+	if err != nil {
+		return refused{}, fmt.Errorf("hash log-in: %w", err)
+	}
+	entry := refused{hash, at.UTC().Truncate(time.Second), code}
+	r.Users[i].Refused = append(r.Users[i].Refused, entry)
+	return entry, nil
+}
+
+func (r refusals) marshal() ([]byte, error) {
+	text, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("write refused log-ins: %w", err)
+	}
+	return append(text, '\n'), nil
+}
+
+// once logs in by try, unless this log-in was refused before, and remembers whether it is. No other process logs in meanwhile, so that
+// two of them with one wrong password spend one of the five failures. try returns a *Fault if the platform refuses; any other
+// error, such as that of the network, is no refusal.
+func (s *State) once(ctx context.Context, url string, l Login, now func() time.Time, try func() error) error {
+	var verdict error
+	tried := false
+	err := s.update(ctx, loginsFile, func(old []byte) ([]byte, error) {
+		known, err := s.parseRefusals(old)
+		if err != nil {
+			return nil, err
+		}
+		if err := s.check(known, url, l); err != nil {
+			return nil, err
+		}
+		verdict, tried = try(), true
+		var fault *Fault
+		switch {
+		case errors.As(verdict, &fault):
+			entry, err := known.add(url, l, fault.code(), now(), s.iterations)
+			verdict = fmt.Errorf("%w: %w", s.refusedError(url, l.Username, entry), fault)
+			if err != nil {
+				return nil, err
+			}
+		case verdict == nil && known.user(url, l.Username) >= 0:
+			i := known.user(url, l.Username)
+			known.Users = slices.Delete(known.Users, i, i+1)
+		default:
+			return nil, nil
+		}
+		return known.marshal()
+	})
+	switch {
+	case !tried:
+		return err
+	case verdict != nil && err != nil:
+		return unrecordedError{verdict, err}
+	}
+	return verdict // what could not be cleared after a success is about other passwords
+}
+
+// unrecordedError is a refusal that could not be written down: only the process that saw it knows.
+type unrecordedError struct{ refusal, cause error }
+
+func (e unrecordedError) Error() string {
+	return fmt.Sprintf("%v; this could not be recorded, so do not start another command before you corrected it: %v", e.refusal, e.cause)
+}
+
+func (e unrecordedError) Unwrap() []error { return []error{e.refusal, e.cause} }
