@@ -103,7 +103,7 @@ func (s *sender) run(ctx context.Context, args []string) (err error) {
 			s.seed = uint64(uuid.New().ID())
 		}
 		service := callback.Service(s.service)
-		err = s.post(ctx, service, platform.NewGenerator(s.seed, platform.Credentials{}).Message(service))
+		err = s.post(ctx, service, platform.NewGenerator(s.seed, platform.Credentials{}, platform.QuirkExtension).Message(service))
 	}
 	if err != nil {
 		return err

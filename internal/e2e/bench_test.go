@@ -243,8 +243,8 @@ func serveReceiver(t *testing.T) {
 const requestIDMark = "00000000-0000-4000-8000-000000000000"
 
 func benchMessage() []byte {
-	g := platform.NewGenerator(3, credentials)
-	message, err := platform.Fill(bytes.TrimPrefix(g.Message(callback.DeviceUsage), []byte("\ufeff")), credentials, requestIDMark)
+	g := platform.NewGenerator(3, credentials, platform.AllQuirks)
+	message, err := platform.Fill(g.Message(callback.DeviceUsage), credentials, requestIDMark)
 	if err != nil {
 		panic(err)
 	}

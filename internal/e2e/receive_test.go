@@ -45,7 +45,7 @@ func TestSample(t *testing.T) {
 func TestEveryService(t *testing.T) {
 	t.Parallel()
 	in := start(t, base+services()+logAndFile)
-	g := platform.NewGenerator(7, credentials)
+	g := platform.NewGenerator(7, credentials, platform.QuirkExtension)
 	const rounds = 20
 	for range rounds {
 		for _, info := range callback.Catalogue() {

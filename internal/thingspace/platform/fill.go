@@ -1,6 +1,7 @@
 package platform
 
 import (
+	"bytes"
 	"errors"
 	"strconv"
 	"strings"
@@ -12,7 +13,8 @@ import (
 var ErrUnwritable = errors.New("a character that XML cannot carry")
 
 // Fill puts credentials into a message, and a fresh RequestId where it has one and requestID is not empty. Elements that are not
-// there are not added. Everything else stays as it is, but in UTF-8 without a byte order mark. Its errors quote no credentials.
+// there are not added. Everything else stays as it is, but in UTF-8, with a byte order mark if there was one of UTF-8. Its errors quote no
+// credentials.
 func Fill(message []byte, c Credentials, requestID string) ([]byte, error) {
 	return rewrite(message, func(s *soap.Scanner, path []string) (string, bool) {
 		if len(path) != 1 {
@@ -52,6 +54,9 @@ func rewrite(message []byte, value func(s *soap.Scanner, path []string) (string,
 		return nil, err
 	}
 	var b strings.Builder
+	if bytes.HasPrefix(message, []byte(byteOrderMark)) {
+		b.WriteString(byteOrderMark)
+	}
 	at := undeclared(&b, document)
 	var path []string
 	for root := s.Depth(); s.Depth() >= root; {
@@ -96,7 +101,7 @@ func undeclared(b *strings.Builder, document string) int {
 	if after, found := strings.CutPrefix(document, "<?xml"); !found || strings.TrimLeft(after, " \t\r\n") == after {
 		return 0
 	}
-	b.WriteString(`<?xml version="1.0" encoding="utf-8"?>`)
+	b.WriteString(declaration)
 	return strings.Index(document, "?>") + len("?>")
 }
 
