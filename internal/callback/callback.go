@@ -38,33 +38,35 @@ func Kinds() []Kind {
 	}
 }
 
-// Callback is one message from ThingSpace, as decoded. It holds personal data: identifiers, texts, names and addresses.
+// Callback is one message from ThingSpace, as decoded. It holds personal data: identifiers, texts, names and addresses. Its members are
+// those of schemas/README.md, sections 4 and 6, under the names of the JSON form.
 type Callback struct {
 	// Kind is the payload that the message is about, though others may be filled beside it: a Fault tells why a request
 	// failed, a Status how it went.
 	Kind Kind `json:"kind"`
 	// RequestID is that of the API request that is answered. Published; empty for messages of devices and for
 	// ExternalProvisioningChange.
-	RequestID string   `json:"requestId,omitempty"`
-	Devices   []Device `json:"devices,omitempty"`
+	RequestID string `json:"requestId,omitempty"`
+	// Devices are the identifiers of the device that the message is about. Published; a device with several stands with each.
+	Devices []Device `json:"devices,omitempty"`
 
-	CarrierService             *CarrierServiceResponse     `json:"carrierService,omitempty"`
-	ExternalProvisioningChange *ExternalProvisioningChange `json:"externalProvisioningChange,omitempty"`
-	PromoChange                *PromotionChange            `json:"promoChange,omitempty"`
-	Usage                      *Usage                      `json:"usage,omitempty"`
-	SMSDelivery                *SMSDelivery                `json:"smsDelivery,omitempty"`
-	PRLInformation             *PRLInformation             `json:"prlInformation,omitempty"`
-	DeviceSuspendStatus        *SuspendStatus              `json:"deviceSuspendStatus,omitempty"`
-	CheckDeviceAvailability    *DeviceAvailability         `json:"checkDeviceAvailability,omitempty"`
-	SmsMessage                 *SmsMessage                 `json:"smsMessage,omitempty"`
-	Fault                      *Fault                      `json:"fault,omitempty"`
-	Comment                    *Comment                    `json:"comment,omitempty"`
-	Summary                    *Summary                    `json:"summary,omitempty"`
-	Status                     *Status                     `json:"status,omitempty"`
+	CarrierService             *CarrierServiceResponse     `json:"carrierService,omitempty"`             // published
+	ExternalProvisioningChange *ExternalProvisioningChange `json:"externalProvisioningChange,omitempty"` // published
+	PromoChange                *PromotionChange            `json:"promoChange,omitempty"`                // published
+	Usage                      *Usage                      `json:"usage,omitempty"`                      // published, its content is not
+	SMSDelivery                *SMSDelivery                `json:"smsDelivery,omitempty"`                // published, its content is not
+	PRLInformation             *PRLInformation             `json:"prlInformation,omitempty"`             // published, its content is not
+	DeviceSuspendStatus        *SuspendStatus              `json:"deviceSuspendStatus,omitempty"`        // published, its content is not
+	CheckDeviceAvailability    *DeviceAvailability         `json:"checkDeviceAvailability,omitempty"`    // published, its content is not
+	SmsMessage                 *SmsMessage                 `json:"smsMessage,omitempty"`                 // published
+	Fault                      *Fault                      `json:"fault,omitempty"`                      // published, its content is not
+	Comment                    *Comment                    `json:"comment,omitempty"`                    // published
+	Summary                    *Summary                    `json:"summary,omitempty"`                    // published, its content is not
+	Status                     *Status                     `json:"status,omitempty"`                     // published
 
-	// CallbackCount says the how manieth attempt this is, from 1, and MaxCallbackThreshold how many there will be at most.
-	// Published for newer releases; 0 where absent.
-	CallbackCount        int `json:"callbackCount,omitempty"`
+	// CallbackCount says the how manieth attempt this is, from 1. Published for newer releases; absent in others.
+	CallbackCount int `json:"callbackCount,omitempty"`
+	// MaxCallbackThreshold says how many attempts there will be at most. Published for newer releases; absent in others.
 	MaxCallbackThreshold int `json:"maxCallbackThreshold,omitempty"`
 
 	// Extra are the elements at the top level and directly within Data that neither Verizon's pages nor inference know.
@@ -95,26 +97,27 @@ func (c *Callback) RelatedDevices() []Device {
 	return list
 }
 
-// Device is one identifier of a device. A device with several identifiers stands as several of them.
+// Device is one identifier of a device. A device with several identifiers stands as several of them (schemas/README.md, section 4.1).
 type Device struct {
-	// Kind is "Mdn", "esn", "ICCID" and so on: its letter case varies, so compare with [Device.Is].
+	// Kind is "Mdn", "esn", "ICCID" and so on: its letter case varies, so compare with [Device.Is]. Published.
 	Kind string `json:"kind"`
-	// Identifier is text: it may have leading zeros, and an ESN may be hexadecimal.
+	// Identifier is text: it may have leading zeros, and an ESN may be hexadecimal. Published.
 	Identifier string `json:"identifier"`
 }
 
 // Is reports whether the identifier is of this kind, letter case aside.
 func (d Device) Is(kind string) bool { return strings.EqualFold(d.Kind, kind) }
 
-// Element is an element that was not known, kept with all that stood in it.
+// Element is an element that was not known, kept with all that stood in it. The limits of package soap bound its depth and its size, as they
+// bound those of the whole message.
 type Element struct {
-	Name       string            `json:"name"`
-	Namespace  string            `json:"namespace,omitempty"`
-	Attributes map[string]string `json:"attributes,omitempty"`
-	Nil        bool              `json:"nil,omitempty"`
+	Name       string            `json:"name"`                 // without prefix
+	Namespace  string            `json:"namespace,omitempty"`  // the one that the prefix stood for
+	Attributes map[string]string `json:"attributes,omitempty"` // by their names, of which those in a namespace are "{NAMESPACE}NAME"
+	Nil        bool              `json:"nil,omitempty"`        // it carries xsi:nil
 	// Text is the character data that stands directly in it; white space alone is left out where elements stand beside it.
 	Text     string    `json:"text,omitempty"`
-	Elements []Element `json:"elements,omitempty"`
+	Elements []Element `json:"elements,omitempty"` // its children
 }
 
 // Payload is any of the payload types.

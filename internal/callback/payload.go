@@ -1,6 +1,7 @@
 package callback
 
-// CarrierServiceResponse answers a request that changes a device. At most one member is filled. On failure Callback.Fault is.
+// CarrierServiceResponse answers a request that changes a device. At most one member is filled. On failure Callback.Fault is
+// (schemas/README.md, section 5.1).
 type CarrierServiceResponse struct {
 	ChangeDeviceCustomFields *Changed            `json:"changeDeviceCustomFields,omitempty"` // published
 	ChangeDeviceIdentifier   *IdentifierChanged  `json:"changeDeviceIdentifier,omitempty"`   // published
@@ -10,72 +11,79 @@ type CarrierServiceResponse struct {
 	ChangeDeviceContactInfo  *Changed            `json:"changeDeviceContactInfo,omitempty"`  // inferred
 	Change4GDeviceIdentifier *IdentifierChanged  `json:"change4gDeviceIdentifier,omitempty"` // inferred
 	MoveDevice               *Changed            `json:"moveDevice,omitempty"`               // inferred
-	Extra                    []Element           `json:"extra,omitempty"`
+	Extra                    []Element           `json:"extra,omitempty"`                    // what is not known
 }
 
-// Changed says that a change was made, and nothing else of it.
+// Changed says that a change was made, and nothing else of it: it is published as empty (schemas/README.md, section 5.1).
 type Changed struct {
-	Text  string    `json:"text,omitempty"` // what stood beside or instead of elements
-	Extra []Element `json:"extra,omitempty"`
+	Text  string    `json:"text,omitempty"`  // what stood beside or instead of elements
+	Extra []Element `json:"extra,omitempty"` // what is not known
 }
 
-// IdentifierChanged answers ChangeDeviceIdentifier.
+// IdentifierChanged answers ChangeDeviceIdentifier (schemas/README.md, section 5.1).
 type IdentifierChanged struct {
 	DeviceIdentifiers []Device  `json:"deviceIdentifiers,omitempty"` // published: the new ones
 	ServicePlan       string    `json:"servicePlan,omitempty"`       // published: the new plan, if it changed
-	Extra             []Element `json:"extra,omitempty"`
+	Extra             []Element `json:"extra,omitempty"`             // what is not known
 }
 
-// ServicePlanChanged answers ChangeDeviceServicePlan.
+// ServicePlanChanged answers ChangeDeviceServicePlan (schemas/README.md, section 5.1).
 type ServicePlanChanged struct {
 	ServicePlan string    `json:"servicePlan,omitempty"` // inferred
-	Text        string    `json:"text,omitempty"`
-	Extra       []Element `json:"extra,omitempty"`
+	Text        string    `json:"text,omitempty"`        // what stood beside or instead of elements
+	Extra       []Element `json:"extra,omitempty"`       // what is not known
 }
 
-// StateChanged answers ChangeDeviceState. All of it is inferred.
+// StateChanged answers ChangeDeviceState (schemas/README.md, section 5.1).
 type StateChanged struct {
-	Activate   *Activated     `json:"activate,omitempty"`
-	Deactivate *Deactivated   `json:"deactivate,omitempty"`
-	Suspend    *SuspendStatus `json:"suspend,omitempty"`
-	Restore    *Restored      `json:"restore,omitempty"`
-	Text       string         `json:"text,omitempty"`
-	Extra      []Element      `json:"extra,omitempty"`
+	Activate   *Activated     `json:"activate,omitempty"`   // inferred
+	Deactivate *Deactivated   `json:"deactivate,omitempty"` // inferred
+	Suspend    *SuspendStatus `json:"suspend,omitempty"`    // inferred
+	Restore    *Restored      `json:"restore,omitempty"`    // inferred
+	Text       string         `json:"text,omitempty"`       // what stood beside or instead of elements
+	Extra      []Element      `json:"extra,omitempty"`      // what is not known
 }
 
-// Activated tells what an activated device got. All of it is inferred.
+// Activated tells what an activated device got (schemas/README.md, section 5.1).
 type Activated struct {
-	DeviceIdentifiers []Device  `json:"deviceIdentifiers,omitempty"`
-	FeatureCodes      []string  `json:"featureCodes,omitempty"`
-	ServicePlan       string    `json:"servicePlan,omitempty"`
-	State             string    `json:"state,omitempty"`
-	IPAddress         string    `json:"ipAddress,omitempty"`
-	Text              string    `json:"text,omitempty"`
-	Extra             []Element `json:"extra,omitempty"`
+	DeviceIdentifiers []Device          `json:"deviceIdentifiers,omitempty"` // inferred
+	FeatureCodes      []string          `json:"featureCodes,omitempty"`      // inferred
+	ServicePlan       string            `json:"servicePlan,omitempty"`       // inferred
+	State             string            `json:"state,omitempty"`             // inferred
+	IPAddress         string            `json:"ipAddress,omitempty"`         // inferred
+	DeviceCredential  *DeviceCredential `json:"deviceCredential,omitempty"`  // inferred
+	Text              string            `json:"text,omitempty"`              // what stood beside or instead of elements
+	Extra             []Element         `json:"extra,omitempty"`             // what is not known
 }
 
-// Deactivated is inferred.
+// DeviceCredential is what a device logs in to its network with. Its password is masked before the callback is stored
+// (schemas/README.md, section 5.1).
+type DeviceCredential struct {
+	Username string    `json:"username,omitempty"` // inferred
+	Extra    []Element `json:"extra,omitempty"`    // what is not known, and the masked password
+}
+
+// Deactivated tells that a device was (schemas/README.md, section 5.1).
 type Deactivated struct {
-	Deactivated string    `json:"deactivated,omitempty"`
-	Extra       []Element `json:"extra,omitempty"`
+	Deactivated string    `json:"deactivated,omitempty"` // inferred
+	Extra       []Element `json:"extra,omitempty"`       // what is not known
 }
 
-// Restored is inferred.
+// Restored tells that a device was (schemas/README.md, section 5.1).
 type Restored struct {
-	Restored string    `json:"restored,omitempty"`
-	Extra    []Element `json:"extra,omitempty"`
+	Restored string    `json:"restored,omitempty"` // inferred
+	Extra    []Element `json:"extra,omitempty"`    // what is not known
 }
 
-// ExternalProvisioningChange tells of a change made outside the API.
+// ExternalProvisioningChange tells of a change made outside the API (schemas/README.md, section 5.6).
 type ExternalProvisioningChange struct {
-	Source string `json:"source,omitempty"` // published: the tool that made the change
-	// Change is published, with an open list: Activate, Suspend, Restore, Deactivate, ChangeEsn and so on.
-	Change     string             `json:"change,omitempty"`
+	Source     string             `json:"source,omitempty"`     // published: the tool that made the change
+	Change     string             `json:"change,omitempty"`     // published, with an open list: Activate, Suspend, Restore, Deactivate, ChangeEsn and so on
 	DeviceInfo *DeviceInformation `json:"deviceInfo,omitempty"` // published: the device after the change
-	Extra      []Element          `json:"extra,omitempty"`
+	Extra      []Element          `json:"extra,omitempty"`      // what is not known
 }
 
-// DeviceInformation describes a device. ExtendedAttributes hold names and addresses of people.
+// DeviceInformation describes a device. ExtendedAttributes hold names and addresses of people (schemas/README.md, section 6.1).
 type DeviceInformation struct {
 	AccountName         string               `json:"accountName,omitempty"`        // published
 	CarrierInformation  []CarrierInformation `json:"carrierInformation,omitempty"` // published
@@ -90,110 +98,112 @@ type DeviceInformation struct {
 	LastActivationBy    string               `json:"lastActivationBy,omitempty"`   // inferred
 	LastActivationDate  Time                 `json:"lastActivationDate,omitzero"`  // inferred
 	LastConnectionDate  Time                 `json:"lastConnectionDate,omitzero"`  // inferred
-	Extra               []Element            `json:"extra,omitempty"`
+	Extra               []Element            `json:"extra,omitempty"`              // what is not known
 }
 
-// CarrierInformation is a device's line with a carrier.
+// CarrierInformation is a device's line with a carrier (schemas/README.md, section 6.1).
 type CarrierInformation struct {
 	CarrierName string    `json:"carrierName,omitempty"` // published
 	ServicePlan string    `json:"servicePlan,omitempty"` // published
 	State       string    `json:"state,omitempty"`       // published
-	Extra       []Element `json:"extra,omitempty"`
+	Extra       []Element `json:"extra,omitempty"`       // what is not known
 }
 
-// Attribute is a key and its value.
+// Attribute is a key and its value (schemas/README.md, section 6.1).
 type Attribute struct {
-	Key   string `json:"key"`
-	Value string `json:"value"`
+	Key   string `json:"key"`   // inferred
+	Value string `json:"value"` // inferred
 }
 
-// PromotionChange tells that a promotional package was removed.
+// PromotionChange tells that a promotional package was removed (schemas/README.md, section 5.7).
 type PromotionChange struct {
 	Change     string    `json:"change,omitempty"`    // published: prose that names the promotion's code
 	ChangeDate Time      `json:"changeDate,omitzero"` // published
-	Extra      []Element `json:"extra,omitempty"`
+	Extra      []Element `json:"extra,omitempty"`     // what is not known
 }
 
-// Usage is a device's use of the network. All of it is inferred.
+// Usage is a device's use of the network (schemas/README.md, section 5.2).
 type Usage struct {
-	BytesUsed          Number      `json:"bytesUsed,omitempty"`
-	SMSUsed            Number      `json:"smsUsed,omitempty"`
-	ServicePlan        string      `json:"servicePlan,omitempty"`
-	Source             string      `json:"source,omitempty"`
-	Timestamp          Time        `json:"timestamp,omitzero"`
-	ExtendedAttributes []Attribute `json:"extendedAttributes,omitempty"`
-	Text               string      `json:"text,omitempty"` // what stood beside or instead of elements
-	Extra              []Element   `json:"extra,omitempty"`
+	BytesUsed          Number      `json:"bytesUsed,omitempty"`          // inferred
+	SMSUsed            Number      `json:"smsUsed,omitempty"`            // inferred
+	ServicePlan        string      `json:"servicePlan,omitempty"`        // inferred
+	Source             string      `json:"source,omitempty"`             // inferred: what the figures are, such as "Raw Usage"
+	Timestamp          Time        `json:"timestamp,omitzero"`           // inferred
+	ExtendedAttributes []Attribute `json:"extendedAttributes,omitempty"` // inferred: such as MoSms and MtSms
+	Text               string      `json:"text,omitempty"`               // what stood beside or instead of elements
+	Extra              []Element   `json:"extra,omitempty"`              // what is not known
 }
 
 // SMSDelivery tells what became of an SMS to a device: on EnhancedConnectivityService that the network sent it, on
-// SMSDeliveryConfirmation that the device took it, or "expired". All of it is inferred.
+// SMSDeliveryConfirmation that the device took it, or "expired" (schemas/README.md, section 5.5).
 type SMSDelivery struct {
-	Confirmation string    `json:"confirmation,omitempty"`
-	Fault        *Fault    `json:"fault,omitempty"`
-	Text         string    `json:"text,omitempty"`
-	Extra        []Element `json:"extra,omitempty"`
+	Confirmation string    `json:"confirmation,omitempty"` // inferred
+	Fault        *Fault    `json:"fault,omitempty"`        // inferred
+	Text         string    `json:"text,omitempty"`         // what stood beside or instead of elements
+	Extra        []Element `json:"extra,omitempty"`        // what is not known
 }
 
-// PRLInformation is the version of a device's preferred roaming list. All of it is inferred.
+// PRLInformation is the version of a device's preferred roaming list (schemas/README.md, section 5.3).
 type PRLInformation struct {
-	PRLVersion string    `json:"prlVersion,omitempty"`
-	Fault      *Fault    `json:"fault,omitempty"`
-	Text       string    `json:"text,omitempty"`
-	Extra      []Element `json:"extra,omitempty"`
+	PRLVersion string    `json:"prlVersion,omitempty"` // inferred
+	Fault      *Fault    `json:"fault,omitempty"`      // inferred
+	Text       string    `json:"text,omitempty"`       // what stood beside or instead of elements
+	Extra      []Element `json:"extra,omitempty"`      // what is not known
 }
 
-// SuspendStatus is the state of a suspended device. All of it is inferred.
+// SuspendStatus is the state of a suspended device (schemas/README.md, section 5.4).
 type SuspendStatus struct {
-	ExpectedResumeDate                   Time      `json:"expectedResumeDate,omitzero"`
-	MaxSuspendDaysAllowed                Number    `json:"maxSuspendDaysAllowed,omitempty"`
-	NumDaysSuspendAllowedCurrent12Months Number    `json:"numDaysSuspendAllowedCurrent12Months,omitempty"`
-	NumDaysSuspendedLast12Months         Number    `json:"numDaysSuspendedLast12Months,omitempty"`
-	Text                                 string    `json:"text,omitempty"`
-	Extra                                []Element `json:"extra,omitempty"`
+	ExpectedResumeDate                   Time      `json:"expectedResumeDate,omitzero"`                    // inferred
+	MaxSuspendDaysAllowed                Number    `json:"maxSuspendDaysAllowed,omitempty"`                // inferred
+	NumDaysSuspendAllowedCurrent12Months Number    `json:"numDaysSuspendAllowedCurrent12Months,omitempty"` // inferred
+	NumDaysSuspendedLast12Months         Number    `json:"numDaysSuspendedLast12Months,omitempty"`         // inferred
+	State                                string    `json:"state,omitempty"`                                // inferred: the device's, of which no page gives the name
+	SuspendDate                          Time      `json:"suspendDate,omitzero"`                           // inferred, of which no page gives the name
+	Text                                 string    `json:"text,omitempty"`                                 // what stood beside or instead of elements
+	Extra                                []Element `json:"extra,omitempty"`                                // what is not known
 }
 
-// DeviceAvailability answers CheckDeviceAvailability, with one collection for each that was asked for.
+// DeviceAvailability answers CheckDeviceAvailability (schemas/README.md, section 5).
 type DeviceAvailability struct {
-	Collections []DeviceCollection `json:"collections,omitempty"`
+	Collections []DeviceCollection `json:"collections,omitempty"` // published: one for each that was asked for
 }
 
-// DeviceCollection is one device with all its identifiers. Its members are inferred.
+// DeviceCollection is one device with all its identifiers (schemas/README.md, section 5).
 type DeviceCollection struct {
-	DeviceIdentifiers []Device  `json:"deviceIdentifiers,omitempty"`
-	Status            string    `json:"status,omitempty"`
-	Text              string    `json:"text,omitempty"`
-	Extra             []Element `json:"extra,omitempty"`
+	DeviceIdentifiers []Device  `json:"deviceIdentifiers,omitempty"` // inferred
+	Status            string    `json:"status,omitempty"`            // inferred
+	Text              string    `json:"text,omitempty"`              // what stood beside or instead of elements
+	Extra             []Element `json:"extra,omitempty"`             // what is not known
 }
 
-// SmsMessage is a text that a device sent. It has no RequestId and no time of its own.
+// SmsMessage is a text that a device sent. It has no RequestId and no time of its own (schemas/README.md, section 5.5).
 type SmsMessage struct {
 	Text string `json:"text"` // published; white space matters
 }
 
-// Fault tells why a request failed. Match on [Fault.Condition]; the texts change and hold data.
+// Fault tells why a request failed. Match on [Fault.Condition]; the texts change and hold data (schemas/README.md, section 7).
 type Fault struct {
 	Code   string    `json:"code,omitempty"`   // inferred: faultcode, such as CarrierService.REQUEST_FAILED.DeviceNotFound
 	String string    `json:"string,omitempty"` // inferred: faultstring
 	Actor  string    `json:"actor,omitempty"`  // inferred: faultactor
 	Detail string    `json:"detail,omitempty"` // inferred: detail
-	Text   string    `json:"text,omitempty"`
-	Extra  []Element `json:"extra,omitempty"`
+	Text   string    `json:"text,omitempty"`   // what stood beside or instead of elements
+	Extra  []Element `json:"extra,omitempty"`  // what is not known
 }
 
-// Comment is prose, such as "Device will be auto resumed on - 3/15/2017 12:00:00 AM" of ResumeTrackingNotification.
+// Comment is prose. In JSON that of a ResumeTrackingNotification has resumesAt beside it (schemas/README.md, section 5.8).
 type Comment struct {
-	Text string `json:"text"` // published
+	Text string `json:"text"` // published: such as "Device will be auto resumed on - 3/15/2017 12:00:00 AM"
 }
 
-// Summary counts the devices of a request. All of it is inferred.
+// Summary counts the devices of a request (schemas/README.md, section 6).
 type Summary struct {
-	DevicesRequested Number    `json:"devicesRequested,omitempty"`
-	Text             string    `json:"text,omitempty"`
-	Extra            []Element `json:"extra,omitempty"`
+	DevicesRequested Number    `json:"devicesRequested,omitempty"` // inferred
+	Text             string    `json:"text,omitempty"`             // what stood beside or instead of elements
+	Extra            []Element `json:"extra,omitempty"`            // what is not known
 }
 
-// Status is how a request went: "Success", "Failed" and so on.
+// Status is how a request went (schemas/README.md, section 6).
 type Status struct {
-	Text string `json:"text"` // published as an element; the words are inferred
+	Text string `json:"text"` // published as an element; the words, "Success", "Failed" and so on, are inferred
 }

@@ -98,8 +98,19 @@ const resumePrefix = "Device will be auto resumed on - "
 func (c Comment) ResumesAt() (Time, bool) {
 	text, found := strings.CutPrefix(strings.TrimSpace(c.Text), resumePrefix)
 	t := Time{strings.TrimSpace(text)}
-	_, _, ok := t.Parse()
-	return t, found && ok
+	if _, _, ok := t.Parse(); !found || !ok {
+		return Time{}, false
+	}
+	return t, true
+}
+
+// MarshalJSON writes {"text": as given, "resumesAt": [Comment.ResumesAt]}, the latter only where the comment names such a time.
+func (c Comment) MarshalJSON() ([]byte, error) {
+	at, _ := c.ResumesAt()
+	return json.Marshal(struct {
+		Text      string `json:"text"`
+		ResumesAt Time   `json:"resumesAt,omitzero"`
+	}{c.Text, at})
 }
 
 // Condition is the code without the name of the service that raised it: the part that means the same on every service.

@@ -125,6 +125,25 @@ func TestResumesAt(t *testing.T) {
 	}
 }
 
+// What a handler outside of this program cannot compute stands beside the comment.
+func TestCommentJSON(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"all is well": `{"text":"all is well"}`,
+		"Device will be auto resumed on - 3/15/2017 12:00:00 AM": `{"text":"Device will be auto resumed on - 3/15/2017 12:00:00 AM",` +
+			`"resumesAt":{"text":"3/15/2017 12:00:00 AM","iso":"2017-03-15T00:00:00"}}`,
+	} {
+		got, err := json.Marshal(callback.Comment{Text: text})
+		if err != nil || string(got) != want {
+			t.Errorf("%q is written as %s, %v; want %s", text, got, err, want)
+		}
+		var back callback.Comment
+		if err := json.Unmarshal(got, &back); err != nil || back.Text != text {
+			t.Errorf("%s is read as %q, %v", got, back.Text, err)
+		}
+	}
+}
+
 func TestFaultCondition(t *testing.T) {
 	t.Parallel()
 	for code, want := range map[string]string{

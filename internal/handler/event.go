@@ -9,8 +9,9 @@ import (
 	"callbackd/internal/callback"
 )
 
-// Event is the JSON form of a delivery: a CloudEvents 1.0 event whose data is the callback. The order of its fields is that of
-// this type. Fields may be added; none is removed or given another meaning. It holds personal data, in subject and data.
+// Event is the JSON form of a delivery: a CloudEvents 1.0 event whose data is the callback. All handlers that write JSON write this, and so does
+// `callbackd inbox show`; schemas/event.schema.json is its JSON Schema. The order of its fields is that of this type. Fields may be added; none is
+// removed, changes its type, or is absent where it was not. It holds personal data, in subject and data.
 type Event struct {
 	// SpecVersion is "1.0".
 	SpecVersion string `json:"specversion"`
@@ -29,12 +30,15 @@ type Event struct {
 
 	// What follows are extension attributes.
 
-	// Service is the listener that the callback arrived at, and Account the label of the credentials it carried.
+	// Service is the listener that the callback arrived at.
 	Service string `json:"service"`
+	// Account is the label of the credentials that the callback carried.
 	Account string `json:"account"`
 	// Sequence is the entry's number, of a fixed width so that texts sort as numbers do.
-	Sequence  string `json:"sequence"`
-	Flags     string `json:"flags,omitempty"` // words, separated by commas
+	Sequence string `json:"sequence"`
+	// Flags are words, separated by commas, for what is out of the ordinary: those of [Delivery].
+	Flags string `json:"flags,omitempty"`
+	// RequestID is that of the API request that is answered.
 	RequestID string `json:"requestid,omitempty"`
 	// Replay is set when an operator asked for this delivery.
 	Replay bool `json:"replay,omitempty"`

@@ -186,6 +186,19 @@ func (d *decoder) activated(a *callback.Activated) (filled bool, err error) {
 			return d.textOnce(inferred, &a.State)
 		case is(name, "IPAddress"):
 			return d.textOnce(inferred, &a.IPAddress)
+		case is(name, "DeviceCredential"):
+			return member(d, inferred, &a.DeviceCredential, d.deviceCredential)
+		}
+		return unknown, nil
+	})
+	return filled, err
+}
+
+// deviceCredential reads the name. The password beside it is kept as an extension is, masked.
+func (d *decoder) deviceCredential(c *callback.DeviceCredential) (bool, error) {
+	_, filled, err := d.children(&c.Extra, func(name string) (rank, error) {
+		if is(name, "Username") {
+			return d.textOnce(inferred, &c.Username)
 		}
 		return unknown, nil
 	})
@@ -369,6 +382,10 @@ func (d *decoder) suspendStatus(c *callback.SuspendStatus) (filled bool, err err
 			return d.textOnce(inferred, (*string)(&c.NumDaysSuspendAllowedCurrent12Months))
 		case is(name, "NumDaysSuspendedLast12Months"):
 			return d.textOnce(inferred, (*string)(&c.NumDaysSuspendedLast12Months))
+		case is(name, "State"), is(name, "DeviceState"):
+			return d.textOnce(inferred, &c.State)
+		case is(name, "SuspendDate"), is(name, "DateOfSuspension"):
+			return d.textOnce(inferred, &c.SuspendDate.Text)
 		}
 		return unknown, nil
 	})
