@@ -9,6 +9,9 @@ import (
 	"callbackd/internal/soap"
 )
 
+// ErrUnreachable is a request without an answer. The platform may have carried it out nevertheless.
+var ErrUnreachable = errors.New("the platform cannot be reached")
+
 // ErrAnswer is an answer that is none of the platform's: another format, cut short, too long, or of a shape that is not understood.
 var ErrAnswer = errors.New("not an answer of the platform")
 

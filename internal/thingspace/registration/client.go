@@ -73,10 +73,11 @@ func NewClient(o Options) (*Client, error) {
 	if err := checkAction(o.SOAPAction); err != nil {
 		return nil, fmt.Errorf("platform.soap_action: %w", err)
 	}
+	timeout := cmp.Or(o.Timeout, DefaultTimeout)
 	return &Client{
-		url: base, action: o.SOAPAction, timeout: cmp.Or(o.Timeout, DefaultTimeout),
+		url: base, action: o.SOAPAction, timeout: timeout,
 		http:   &http.Client{Transport: newTransport(o.RootCAs), CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
-		tokens: &tokens{login: o.Login, state: o.State, url: base, now: time.Now, turn: make(chan struct{}, 1)},
+		tokens: &tokens{login: o.Login, state: o.State, url: base, timeout: timeout, now: time.Now, turn: make(chan struct{}, 1)},
 	}, nil
 }
 
@@ -212,21 +213,32 @@ func (c *Client) exchange(ctx context.Context, r request, token string, most int
 	post.Header.Set("User-Agent", "callbackd")
 	resp, err := c.http.Do(post)
 	if err != nil {
-		return answer{}, fmt.Errorf("%s: %w", operation, err)
+		return answer{}, fmt.Errorf("%s: %w", operation, unanswered(ctx, err))
 	}
 	defer func() { _ = resp.Body.Close() }()
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, int64(most)+1))
-	if err != nil && ctx.Err() == nil {
-		err = answerError("it is cut short: %w", err)
-	}
 	if err != nil {
-		return answer{}, fmt.Errorf("%s: %w", operation, err)
+		return answer{}, fmt.Errorf("%s: %w", operation, unanswered(ctx, fmt.Errorf("the answer is cut short: %w", err)))
 	}
 	a, err := judge(resp, raw, operation, most, c.secrets(append(secrets, token)...))
 	if err != nil {
 		return answer{}, fmt.Errorf("%s at %s: %w", operation, post.URL.Redacted(), err)
 	}
 	return a, nil
+}
+
+// unanswered is an exchange that came to nothing, with what to do about it. The caller's own end is none of the network's failures.
+func unanswered(ctx context.Context, err error) error {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return err
+	}
+	advice := "check the network, and HTTPS_PROXY if a proxy leads out"
+	var certificate *tls.CertificateVerificationError
+	if errors.As(err, &certificate) {
+		advice = "this machine does not trust the certificate: if a proxy of yours shows it, add its authority to those of the system; " +
+			"else check platform.url"
+	}
+	return fmt.Errorf("%w: %w: %s", ErrUnreachable, err, advice)
 }
 
 // judge tells an answer from a fault, and both from what is neither. WCF sends faults with status 500, others with 200.

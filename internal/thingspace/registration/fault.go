@@ -100,8 +100,8 @@ func (f *Fault) rule() rule {
 	switch {
 	case f.Operation == "RegisterCallback" && wordsOfHeld.MatchString(f.Code) && !wordsOfNotHeld.MatchString(f.Code):
 		return rule{is: ErrHeld, advice: "list what the platform holds: the service's listener has to be unregistered before another can be registered"}
-	case f.Operation == "UnregisterCallback" && wordsOfNotHeld.MatchString(f.Code):
-		return rule{is: ErrNotHeld, advice: "list what the platform holds: there is nothing to unregister"}
+	case f.Operation != "LogIn" && wordsOfNotHeld.MatchString(f.Code):
+		return rule{is: ErrNotHeld, advice: "list what the platform holds: no listener is registered for the service"}
 	}
 	if r, ok := defaults[f.Class]; ok {
 		return r

@@ -93,7 +93,7 @@ func (s *State) check(r refusals, url string, l Login) error {
 	list := r.Users[i].Refused
 	for _, old := range list {
 		if hmac.Equal(old.Hash, hash) {
-			return s.refusedError(url, l.Username, old)
+			return &refusedError{url, l.Username, s.path(loginsFile), old, nil}
 		}
 	}
 	if len(list) >= mostRefused {
@@ -103,18 +103,33 @@ func (s *State) check(r refusals, url string, l Login) error {
 	return nil
 }
 
-func (s *State) refusedError(url, username string, r refused) error {
-	return fmt.Errorf("%w of user %q at %s with %s at %s, and it is not tried again, for five failures lock the account: "+
-		"correct uws_username or the password of the account; if the account was unlocked with this very password, remove %s",
-		ErrLogInRefused, username, url, r.Code, r.At.UTC().Format(time.RFC3339), s.path(loginsFile))
+// refusedError is a log-in that was refused: now, by fault, or before.
+type refusedError struct {
+	url, username, path string
+	refused
+	fault *Fault
 }
 
-// add remembers a refusal.
+func (e *refusedError) Error() string {
+	return fmt.Sprintf("%v of user %q at %s with %s at %s, and it is not tried again, for five failures lock the account: "+
+		"correct uws_username or the password of the account; if this very log-in is right, since the account was unlocked or the code has another cause, "+
+		"remove %s", ErrLogInRefused, e.username, e.url, e.Code, e.At.Format(time.RFC3339), e.path)
+}
+
+func (e *refusedError) Unwrap() []error {
+	if e.fault == nil {
+		return []error{ErrLogInRefused}
+	}
+	return []error{ErrLogInRefused, e.fault}
+}
+
+// add remembers a refusal, and returns it even if it cannot.
 func (r *refusals) add(url string, l Login, code string, at time.Time, iterations int) (refused, error) {
+	entry := refused{At: at.UTC().Truncate(time.Second), Code: code}
 	i := r.user(url, l.Username)
 	if i < 0 {
 		if len(r.Users) >= mostUsers {
-			return refused{}, fmt.Errorf("the log-ins of %d users are remembered as refused", mostUsers)
+			return entry, fmt.Errorf("the log-ins of %d users are remembered as refused", mostUsers)
 		}
 		salt := make([]byte, 16)
 		_, _ = rand.Read(salt) // does not fail: it would end the program
@@ -123,9 +138,9 @@ func (r *refusals) add(url string, l Login, code string, at time.Time, iteration
 	}
 	hash, err := r.Users[i].hash(l)
 	if err != nil {
-		return refused{}, fmt.Errorf("hash log-in: %w", err)
+		return entry, fmt.Errorf("hash log-in: %w", err)
 	}
-	entry := refused{hash, at.UTC().Truncate(time.Second), code}
+	entry.Hash = hash
 	r.Users[i].Refused = append(r.Users[i].Refused, entry)
 	return entry, nil
 }
@@ -157,7 +172,7 @@ func (s *State) once(ctx context.Context, url string, l Login, now func() time.T
 		switch {
 		case errors.As(verdict, &fault):
 			entry, err := known.add(url, l, fault.code(), now(), s.iterations)
-			verdict = fmt.Errorf("%w: %w", s.refusedError(url, l.Username, entry), fault)
+			verdict = &refusedError{url, l.Username, s.path(loginsFile), entry, fault}
 			if err != nil {
 				return nil, err
 			}
