@@ -9,6 +9,7 @@ import (
 
 	"callbackd/internal/auth"
 	"callbackd/internal/callback"
+	"callbackd/internal/thingspace/registration"
 )
 
 // Account is a ThingSpace account that registers its listeners from here, and the log-in of an API user who may.
@@ -28,13 +29,13 @@ type Account struct {
 	unread error // why there is no password
 }
 
-// LogIn is the user name and password of the account's API user. Receiving needs neither, so that what keeps the password from being
-// read is an error here, and keeps nothing from starting.
-func (a Account) LogIn() (username string, password Secret, err error) {
+// LogIn is that of the account's API user. Receiving needs none, so that what keeps the password from being read is an error here, and
+// keeps nothing from starting.
+func (a Account) LogIn() (registration.Login, error) {
 	if a.unread != nil {
-		return "", Secret{}, fmt.Errorf("the password of account %s: %w", a.Name, a.unread)
+		return registration.Login{}, fmt.Errorf("the password of account %s: %w", a.Name, a.unread)
 	}
-	return a.Username, a.Password, nil
+	return registration.Login{Username: a.Username, Password: a.Password.Reveal()}, nil
 }
 
 // Label is what the account is called in logs and metrics, as the entries of its callbacks are.
@@ -49,25 +50,26 @@ func (a Account) Label() string {
 func (c *Config) ServicesOf(a Account) []callback.Service {
 	var services []callback.Service
 	for _, info := range callback.Catalogue() {
-		if _, covered := c.NewestPair(a, info.Service); covered && c.Services[string(info.Service)] != nil {
+		if c.Services[string(info.Service)] != nil && len(c.PairsOf(a, info.Service)) > 0 {
 			services = append(services, info.Service)
 		}
 	}
 	return services
 }
 
-// NewestPair is the pair that is registered for a service: the last of the account's label that is listed and covers the service. An
-// account without a label registers an empty one.
-func (c *Config) NewestPair(a Account, service callback.Service) (Credential, bool) {
+// PairsOf lists the pairs that the account's callbacks of a service may carry, the newest first, which is the last that is listed. It is
+// the one to register. An account without a label has an empty one.
+func (c *Config) PairsOf(a Account, service callback.Service) []registration.Login {
 	if a.Credentials == "" {
-		return Credential{}, true
+		return []registration.Login{{}}
 	}
+	var pairs []registration.Login
 	for _, pair := range slices.Backward(c.Credentials) {
 		if pair.Label == a.Credentials && (len(pair.Services) == 0 || contains(pair.Services, service)) {
-			return pair, true
+			pairs = append(pairs, registration.Login{Username: pair.Username, Password: pair.Password.Reveal()})
 		}
 	}
-	return Credential{}, false
+	return pairs
 }
 
 // readPassword reads the password from where it is. What is missing is noted for who needs it; what cannot be a password is a problem
@@ -160,7 +162,7 @@ func (c *Config) validateLabel(d *decoder, path string, i int, labels []string) 
 		d.at(path+".credentials", Fatal, "%s", unknownWord("label", a.Credentials, labels))
 		d.spoil(path + ".credentials")
 	case first < i:
-		d.at(path, Fatal, "has the credentials of accounts[%d]: callbacks of the two could not be told apart; give each a label and a pair of its own", first)
+		d.at(path, Warning, "has the credentials of accounts[%d]: callbacks of the two cannot be told apart, nor can metrics; better give it a label of its own", first)
 	}
 	for j, pair := range c.Credentials {
 		if pair.Username == a.Username && a.Username != "" && pair.Password == a.Password && !a.Password.IsZero() {

@@ -32,10 +32,10 @@ func TestAnAccountRegistersWhatItsPairsCoverWithTheNewestOfThem(t *testing.T) {
 		account  int
 		label    string
 		services []callback.Service
-		pairs    []string // of each service
+		pairs    []string // passwords of each service
 	}{
-		{0, "main", []callback.Service{callback.DeviceUsage, callback.PromoChange}, []string{"new", "old"}},
-		{1, "other", []callback.Service{callback.PromoChange}, []string{""}},
+		{0, "main", []callback.Service{callback.DeviceUsage, callback.PromoChange}, []string{"s3cret-new s3cret-old", "s3cret-old"}},
+		{1, "other", []callback.Service{callback.PromoChange}, []string{"s3cret-other"}},
 		{2, "anonymous", []callback.Service{callback.DeviceUsage, callback.PromoChange}, []string{"", ""}},
 	} {
 		a := c.Accounts[want.account]
@@ -43,13 +43,20 @@ func TestAnAccountRegistersWhatItsPairsCoverWithTheNewestOfThem(t *testing.T) {
 			t.Errorf("%s registers %v as %s\n%s", a.Name, got, a.Label(), lines(problems))
 		}
 		for i, s := range want.services {
-			if pair, ok := c.NewestPair(a, s); !ok || pair.ID != want.pairs[i] {
-				t.Errorf("%s registers %s with the pair %q, %t", a.Name, s, pair.ID, ok)
+			var got []string
+			for _, pair := range c.PairsOf(a, s) {
+				got = append(got, pair.Password)
+			}
+			if strings.Join(got, " ") != want.pairs[i] {
+				t.Errorf("%s registers %s with %q", a.Name, s, got)
 			}
 		}
 	}
-	if pair, ok := c.NewestPair(c.Accounts[1], callback.DeviceUsage); ok {
-		t.Errorf("a pair of another label, or that does not cover the service, is registered: %q", pair.ID)
+	if pairs := c.PairsOf(c.Accounts[1], callback.DeviceUsage); len(pairs) > 0 {
+		t.Errorf("a pair of another label, or that does not cover the service, is registered: %v", pairs)
+	}
+	if pairs := c.PairsOf(c.Accounts[2], callback.DeviceUsage); len(pairs) != 1 {
+		t.Errorf("%d pairs for callbacks without credentials, not an empty one", len(pairs))
 	}
 }
 
@@ -66,17 +73,17 @@ func TestTheLogInIsAnErrorOnlyOfWhoNeedsIt(t *testing.T) {
 		if problems.Worst() != config.Unregistrable {
 			t.Errorf("a password that is missing is not what check refuses and serve does not:\n%s", lines(problems))
 		}
-		user, password, err := c.Accounts[0].LogIn()
-		if env.want == "" && (err != nil || user != "api" || password.Reveal() != env.value) {
-			t.Errorf("log-in %q %q, %v", user, password.Reveal(), err)
+		in, err := c.Accounts[0].LogIn()
+		if env.want == "" && (err != nil || in.Username != "api" || in.Password != env.value) {
+			t.Errorf("log-in %v, %v", in, err)
 		}
-		if env.want != "" && (err == nil || !strings.Contains(err.Error(), env.want) || !strings.Contains(err.Error(), "0212345678-00001") || !password.IsZero()) {
+		if env.want != "" && (err == nil || !strings.Contains(err.Error(), env.want) || !strings.Contains(err.Error(), "0212345678-00001") || in.Password != "") {
 			t.Errorf("with %q: %v", env.value, err)
 		}
-		if _, password, err := c.Accounts[1].LogIn(); err != nil || password.Reveal() != "uws-s3cret" {
-			t.Errorf("the password in the file is %q, %v", password.Reveal(), err)
+		if in, err := c.Accounts[1].LogIn(); err != nil || in.Password != "uws-s3cret" {
+			t.Errorf("the password in the file is %q, %v", in.Password, err)
 		}
-		if _, _, err := c.Accounts[2].LogIn(); err == nil || !strings.Contains(err.Error(), "none: no such file") {
+		if _, err := c.Accounts[2].LogIn(); err == nil || !strings.Contains(err.Error(), "none: no such file") {
 			t.Errorf("a file that is not there: %v", err)
 		}
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x"} {

@@ -23,6 +23,7 @@ import (
 	"callbackd/internal/dispatch"
 	"callbackd/internal/handler"
 	"callbackd/internal/receiver"
+	"callbackd/internal/thingspace/registration"
 )
 
 // Config is the configuration file. The yaml tags are its keys.
@@ -168,7 +169,7 @@ func Default() *Config {
 		Inbox:    Inbox{Retention: Retention{Age: 30 * day, Size: 10 << 30}, KeyAge: 35 * day, RepeatWindow: 15 * time.Minute},
 		Log:      Log{Level: "info", Format: "json"},
 		Shutdown: Shutdown{Drain: 10 * time.Second, Grace: 20 * time.Second},
-		Platform: Platform{URL: defaultURL, SOAPAction: defaultSOAPAction, Timeout: 30 * time.Second},
+		Platform: Platform{URL: registration.DefaultURL, SOAPAction: registration.DefaultSOAPAction, Timeout: registration.DefaultTimeout},
 	}
 }
 

@@ -11,9 +11,15 @@ import (
 type Platform struct {
 	// URL is that of the services, without the name of one.
 	URL string `yaml:"url"`
-	// SOAPAction is the header of each request, with {service} and {operation} in their places.
+	// SOAPAction is the header of each request, with {service} and {operation} in their places. Empty: the header is.
 	SOAPAction string        `yaml:"soap_action"`
 	Timeout    time.Duration `yaml:"timeout"` // of one request
+}
+
+// OnLoopback reports whether a simulator on this machine stands in for the platform.
+func (p Platform) OnLoopback() bool {
+	u, ok := webURL(p.URL)
+	return ok && ip(u.Hostname()).IsLoopback()
 }
 
 // Registrations is what a running callbackd does about what is registered.
@@ -23,9 +29,6 @@ type Registrations struct {
 }
 
 const (
-	defaultURL        = "https://uws.apps.nphase.com/api/v2"
-	defaultSOAPAction = "http://nphase.com/unifiedwebservice/v2/I{service}/{operation}"
-
 	shortestWatch   = time.Minute // each look is two or three requests
 	longestTimeout  = 10 * time.Minute
 	longestURL      = 2048
@@ -58,6 +61,9 @@ var placeholder = regexp.MustCompile(`\{[^{}]*\}`)
 // validateAction checks what becomes the text of a header, between quotes.
 func (c *Config) validateAction(d *decoder) {
 	action := c.Platform.SOAPAction
+	if action == "" {
+		return
+	}
 	for _, r := range action {
 		if r <= ' ' || r > '~' || r == '"' {
 			d.at("platform.soap_action", Fatal, "has the character %q: a SOAPAction is printable ASCII, without spaces; the quotes around it are written by callbackd", r)
