@@ -1,4 +1,27 @@
-// Package platform plays the platform's part: it writes callbacks as ThingSpace does and posts them to a listener.
+// Package platform plays the platform's part: a [Simulator] serves its SOAP services and sends callbacks to the listeners that are
+// registered there. Its state is in memory alone.
+//
+//	SOAP clients --/api/v2/*.svc--> sessions, registry --> sender --> listeners
+//	programs of this machine --/control/*--^                  |
+//	                                             archive, queue of SMS
+//
+// SessionService, CallbackRegistrationService and EnhancedConnectivityService stand below /api/v2/, each with its WSDL at ?wsdl.
+// Requests are read as strictly as the platform is said to read them (schemas/README.md, section 8): a member that is missing, out of
+// order or in another namespace is answered with DeserializationFailed. Where no fault code is published, the code is the
+// simulator's own: LogInFailed, AccountLocked, ServiceName.Invalid, Url.Invalid, Url.PortNotAllowed, Username.TooLong, Password.TooLong,
+// CallbackAlreadyRegistered, CallbackNotRegistered. A user who is refused five times in a row stays locked.
+//
+// # Control
+//
+// Below /control/ stands the simulator's own interface, in JSON, for programs of this machine alone; [Remote] is its client. An error
+// is {"error": "..."}, with a status other than 200.
+//
+//	GET  /control/registrations   [{"account", "service", "url", "username"}], without the passwords
+//	GET  /control/log-ins         a [LogIns]: how often each user tried
+//	GET  /control/sms             [a SMSQueue]: what waits for StartSmsCallback
+//	POST /control/sms             takes a [SMS] that a device sends; answers a [SMSResult]
+//
+// # Messages
 //
 // The published samples are sent as they are. For everything else a [Generator] writes messages with the sender's known habits:
 // prefix s, xsi and xsd declared on Body, unused members nil instead of absent, Kind in changing letter case, PromoChange without a

@@ -100,8 +100,8 @@ func registered(n Registration) answer {
 func (s *Simulator) checkURL(text string) error {
 	const most = 2000
 	u, err := url.Parse(text)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || len(text) > most || strings.ContainsAny(text, " \t\r\n") {
-		return &soapFault{"INPUT_INVALID.Url.Invalid", "The URL has to be an absolute one of http or https."}
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || len(text) > most || strings.ContainsAny(text, " \t\r\n") {
+		return &soapFault{"INPUT_INVALID.Url.Invalid", "The URL has to be an absolute one of http or https, without a user name."}
 	}
 	port := u.Port()
 	if port == "" {

@@ -117,6 +117,7 @@ func (s *Simulator) Handler() http.Handler {
 		router.HandleFunc("/api/v2/"+service.name+".svc", s.serve(service))
 	}
 	router.Get("/api/schemas/{name}", s.schema)
+	router.Route("/control", s.control)
 	return router
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"net/url"
 	"path"
 	"slices"
 	"strings"
@@ -121,10 +122,13 @@ func (s *Simulator) logCall(service string, c *call, status int, err error, took
 	fields := []zap.Field{zap.String("service", service), zap.Int("status", status)}
 	if c != nil {
 		fields = append(fields, zap.String("operation", c.name))
-		for _, member := range []struct{ name, key string }{{"AccountName", "account"}, {"ServiceName", "callbacks"}, {"Url", "url"}} {
+		for _, member := range []struct{ name, key string }{{"AccountName", "account"}, {"ServiceName", "callbacks"}} {
 			if value := c.input[member.name]; value != "" {
 				fields = append(fields, zap.String(member.key, shorten(value)))
 			}
+		}
+		if u, err := url.Parse(c.input["Url"]); err == nil && u.Host != "" {
+			fields = append(fields, zap.String("url", shorten(u.Redacted())))
 		}
 	}
 	if err != nil {
