@@ -1,6 +1,7 @@
 package registration_test
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -16,6 +17,9 @@ const (
 	platform = "http://nphase.com/unifiedwebservice/v2"
 	account  = "0212345678-00001"
 )
+
+// tokenKey finds the token of a request in its context.
+type tokenKey struct{}
 
 // call is a request as the server got it.
 type call struct {
@@ -72,7 +76,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "no such operation", http.StatusNotFound)
 		return
 	}
-	queue[0](w, r)
+	queue[0](w, r.WithContext(context.WithValue(r.Context(), tokenKey{}, c.token)))
 }
 
 // answer sets the answers of an operation.
