@@ -93,6 +93,7 @@ func words(tr *tree, report func(string, ...any)) {
 // needed are the modules that the product and its tests require, and what for.
 var needed = map[string]string{
 	"github.com/cloudevents/sdk-go/v2":         "what tests hold events against",
+	"github.com/HdrHistogram/hdrhistogram-go":  "percentiles of the latencies that the simulator measures",
 	"github.com/go-chi/chi/v5":                 "routes of the HTTP listeners",
 	"github.com/google/uuid":                   "IDs that sort by time",
 	"github.com/hooklift/gowsdl":               "Go types of the WSDLs, and the tool that makes them",

@@ -165,19 +165,7 @@ func (s *Simulator) deviceSMS(ctx context.Context, account string, message []byt
 
 // sendSMS is one try.
 func (s *Simulator) sendSMS(ctx context.Context, account string, message []byte) error {
-	r, ok := s.registry.lookup(account, callback.EnhancedConnectivityService, s.options.Now())
-	if !ok {
-		return errNotHeld
-	}
-	filled, err := Fill(message, r.Credentials, "")
-	if err != nil {
-		return err
-	}
-	answer, err := s.client.Post(ctx, r.URL, filled)
-	if err == nil && !answer.Acked() {
-		err = fmt.Errorf("refused with %d", answer.Status)
-	}
-	return err
+	return s.sender.sendOne(ctx, account, Message{Service: callback.EnhancedConnectivityService, FromDevice: true, Body: message})
 }
 
 // SMS is a text that a device sends.

@@ -3,7 +3,6 @@ package platform
 import (
 	"bytes"
 	"errors"
-	"strconv"
 	"strings"
 
 	"callbackd/internal/soap"
@@ -11,6 +10,9 @@ import (
 
 // ErrUnwritable says that a text holds a character that XML has no way to carry.
 var ErrUnwritable = errors.New("a character that XML cannot carry")
+
+// longestMessage bounds what is read of one message.
+const longestMessage = 64 << 20
 
 // Fill puts credentials into a message, and a fresh RequestId where it has one and requestID is not empty. Elements that are not
 // there are not added. Everything else stays as it is, but in UTF-8, with a byte order mark if there was one of UTF-8. Its errors quote no
@@ -32,17 +34,9 @@ func Fill(message []byte, c Credentials, requestID string) ([]byte, error) {
 	})
 }
 
-// count puts the number of an attempt into a message that has a counter.
-func count(message []byte, attempt int) ([]byte, error) {
-	return rewrite(message, func(s *soap.Scanner, path []string) (string, bool) {
-		counter := len(path) == 1 && path[0] == "CallbackCount" || len(path) == 2 && path[0] == "Data" && path[1] == "CallbackCount"
-		return strconv.Itoa(attempt), counter && !s.Nil()
-	})
-}
-
 // rewrite replaces the content of elements. value is asked for each element below the payload's root, with its path from there.
 func rewrite(message []byte, value func(s *soap.Scanner, path []string) (string, bool)) ([]byte, error) {
-	limits := soap.Limits{Bytes: 64 << 20}
+	limits := soap.Limits{Bytes: longestMessage}
 	document, _, err := soap.Decode(append([]byte{}, message...), "", limits)
 	if err != nil {
 		return nil, err

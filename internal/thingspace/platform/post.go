@@ -7,9 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net/http"
-	"sync"
+	"net/http/httptrace"
 	"time"
+
+	"callbackd/internal/soap"
 )
 
 // Answer is what a listener said.
@@ -18,13 +21,87 @@ type Answer struct {
 	// Fault is the text of a SOAP fault, if there was one.
 	Fault string
 	Took  time.Duration
+
+	contentType string
+	body        []byte
 }
 
-// Acked reports whether the platform would count the message as received.
-func (a Answer) Acked() bool { return a.Status >= 200 && a.Status < 300 }
+// Acked reports whether the platform would count the message as received, by the rule that is published: [AckAny].
+func (a Answer) Acked() bool { return AckAny.check(a) == nil }
+
+// longestAnswer is what a WCF client reads of an answer by default. What is longer is no answer to it.
+const longestAnswer = 64 << 10
+
+// check says why an answer is no acknowledgement; nil if it is one.
+func (r AckRule) check(a Answer) error {
+	switch {
+	case a.Status < 200 || a.Status > 299:
+		return fmt.Errorf("refused with %d", a.Status)
+	case r == AckEnvelope:
+		if err := a.envelope(); err != nil {
+			return fmt.Errorf("%d without the envelope that a request-reply client wants: %w", a.Status, err)
+		}
+	case r == AckEmpty && len(a.body) > 0:
+		return fmt.Errorf("%d with a body, where a one-way client wants none", a.Status)
+	case r == AckEmpty && a.Status != http.StatusOK && a.Status != http.StatusAccepted && a.Status != http.StatusNoContent:
+		return fmt.Errorf("%d, where a one-way client wants 200, 202 or 204", a.Status)
+	}
+	return nil
+}
+
+// envelope says why an answer is not a SOAP 1.1 envelope; nil if it is one that tells of no fault.
+func (a Answer) envelope() error {
+	media, parameters, err := mime.ParseMediaType(a.contentType)
+	if err != nil || media != "text/xml" {
+		return fmt.Errorf("Content-Type is %q, not text/xml", a.contentType)
+	}
+	if len(a.body) > longestAnswer {
+		return fmt.Errorf("it is longer than %d KiB", longestAnswer>>10)
+	}
+	document, _, err := soap.Decode(bytes.Clone(a.body), parameters["charset"], soap.Limits{})
+	if err != nil {
+		return err
+	}
+	var s soap.Scanner
+	s.Reset(document, soap.Limits{})
+	root, bodies := "", 0
+	for {
+		token, err := s.Next()
+		if err != nil {
+			return err
+		}
+		if token == soap.EOF {
+			break
+		}
+		if token != soap.Start {
+			continue
+		}
+		name := s.Name()
+		switch s.Depth() {
+		case 1:
+			root = name.Local
+			if name != (soap.Name{Space: soap.Namespace11, Local: "Envelope"}) {
+				return fmt.Errorf("the root is %s", name)
+			}
+		case 2:
+			if name == (soap.Name{Space: soap.Namespace11, Local: "Body"}) {
+				bodies++
+			}
+		case 3:
+			if name == (soap.Name{Space: soap.Namespace11, Local: "Fault"}) {
+				return errors.New("it is a fault")
+			}
+		}
+	}
+	if bodies != 1 {
+		return fmt.Errorf("the %s has %d Bodies", root, bodies)
+	}
+	return nil
+}
 
 // Client posts messages as the platform does.
 type Client struct {
+	// HTTP gives its Transport. Its other fields are not used.
 	HTTP *http.Client
 	// Headers are added to each request.
 	Headers http.Header
@@ -41,37 +118,49 @@ var ErrNoAnswer = fmt.Errorf("no answer within %s, after which the platform send
 func (c *Client) Post(ctx context.Context, url string, message []byte) (Answer, error) {
 	within, cancel := context.WithTimeoutCause(ctx, Timeout, ErrNoAnswer)
 	defer cancel()
-	answer, err := c.post(within, url, message)
+	transport := c.HTTP.Transport
+	if transport == nil {
+		transport = http.DefaultTransport
+	}
+	header := http.Header{"Soapaction": {`""`}}
+	for name, values := range c.Headers {
+		header[name] = values
+	}
+	answer, err := post(within, transport, url, message, header)
 	if err != nil && errors.Is(context.Cause(within), ErrNoAnswer) {
 		return Answer{}, ErrNoAnswer
 	}
 	return answer, err
 }
 
-func (c *Client) post(ctx context.Context, url string, message []byte) (Answer, error) {
+// post sends one message over HTTP the way a .NET client does.
+func post(ctx context.Context, transport http.RoundTripper, url string, message []byte, header http.Header) (Answer, error) {
+	header = header.Clone()
+	header.Set("Content-Type", "text/xml; charset=utf-8")
+	header["User-Agent"] = nil // or Go's would be sent; a .NET client sends none
+	// RoundTrip calls this before it writes the request, in its own goroutine.
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(c httptrace.GotConnInfo) {
+		if header.Del("Expect"); !c.Reused {
+			header.Set("Expect", "100-continue")
+		}
+	}})
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(message))
 	if err != nil {
 		return Answer{}, err
 	}
-	request.Header.Set("Content-Type", "text/xml; charset=utf-8")
-	request.Header.Set("SOAPAction", `""`)
-	for name, values := range c.Headers {
-		request.Header[name] = values
-	}
-	client := *c.HTTP
-	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	request.Header = header
 	from := time.Now()
-	response, err := client.Do(request)
+	response, err := transport.RoundTrip(request)
 	if err != nil {
 		return Answer{}, err
 	}
 	defer response.Body.Close()
-	const longestAnswer = 64 << 10
-	body, err := io.ReadAll(io.LimitReader(response.Body, longestAnswer))
+	body, err := io.ReadAll(io.LimitReader(response.Body, longestAnswer+1))
 	if err != nil {
 		return Answer{}, fmt.Errorf("read answer: %w", err)
 	}
-	return Answer{Status: response.StatusCode, Fault: fault(body), Took: time.Since(from)}, nil
+	return Answer{Status: response.StatusCode, Fault: fault(body), Took: time.Since(from),
+		contentType: response.Header.Get("Content-Type"), body: body}, nil
 }
 
 // fault is the text of the SOAP fault in an answer, of either version, or empty.
@@ -91,68 +180,4 @@ func fault(body []byte) string {
 		}
 		return text
 	}
-}
-
-// Retries say how often the platform sends a message that is not acknowledged.
-type Retries struct {
-	Tries int           // in all
-	Pause time.Duration // before the next try, once the listener has refused
-}
-
-// Published are the retries that Verizon's page tells of (schemas/README.md, section 3).
-func Published() Retries { return Retries{Tries: 4, Pause: 5 * time.Minute} }
-
-// Observed are the retries that were measured: one, soon.
-func Observed() Retries { return Retries{Tries: 2, Pause: 1400 * time.Millisecond} }
-
-// Attempt is one try to deliver a message.
-type Attempt struct {
-	Answer
-	Err error
-}
-
-// Deliver sends one message, again and again, until it is acknowledged or the tries are used up, and reports each attempt. The
-// message's CallbackCount, if it has one, counts them.
-//
-// A try without an answer for [Timeout] is followed by the next at once and stays open, as the platform leaves it: the listener may
-// have both at the same time, and an answer to the first comes too late to stop the second. What is still open when Deliver returns is
-// cut off; the attempt then bears [ErrNoAnswer].
-func (c *Client) Deliver(ctx context.Context, url string, message []byte, r Retries) ([]Attempt, error) {
-	attempts := make([]Attempt, 0, r.Tries)
-	var open sync.WaitGroup
-	defer open.Wait()
-	ctx, cut := context.WithCancel(ctx)
-	defer cut()
-	for try := 1; try <= r.Tries; try++ {
-		numbered, err := count(message, try)
-		if err != nil {
-			return attempts, fmt.Errorf("count attempt: %w", err)
-		}
-		done := make(chan Attempt, 1)
-		open.Go(func() {
-			answer, err := c.post(ctx, url, numbered)
-			done <- Attempt{answer, err}
-		})
-		attempt, pause := Attempt{Err: ErrNoAnswer}, time.Duration(0)
-		select {
-		case attempt = <-done:
-			pause = r.Pause
-		case <-time.After(Timeout):
-		}
-		if err := ctx.Err(); err != nil {
-			return attempts, err
-		}
-		attempts = append(attempts, attempt)
-		if attempt.Acked() {
-			return attempts, nil
-		}
-		if try < r.Tries {
-			select {
-			case <-time.After(pause):
-			case <-ctx.Done():
-				return attempts, ctx.Err()
-			}
-		}
-	}
-	return attempts, nil
 }

@@ -3,7 +3,6 @@ package platform
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -26,7 +25,7 @@ type Account struct {
 
 // Options are what a simulator is made from.
 type Options struct {
-	Profile  Profile
+	Profile  Profile // none means the one that is published
 	Accounts []Account
 	// Seed decides what is random in the sending.
 	Seed uint64
@@ -50,7 +49,7 @@ type Simulator struct {
 	registry *registry
 	sessions *sessions
 	sms      *smsQueue
-	client   *Client
+	sender   *sender
 	// work is what [Simulator.Run] is to do.
 	work chan func(context.Context)
 }
@@ -64,6 +63,9 @@ func New(o Options) (*Simulator, error) {
 		return nil, fmt.Errorf("simulator: clock factor %g is not a number above 0", o.Clock)
 	}
 	o.Accounts = slices.Clone(o.Accounts)
+	if o.Profile == (Profile{}) {
+		o.Profile = Profiles()[0]
+	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -71,12 +73,12 @@ func New(o Options) (*Simulator, error) {
 		o.Log = zap.NewNop()
 	}
 	s := &Simulator{options: o, log: o.Log.Named("platform"), work: make(chan func(context.Context)),
-		sessions: newSessions(o.Accounts), sms: newSMSQueue(o.Accounts),
-		client: &Client{HTTP: &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: o.RootCAs}}}}}
+		sessions: newSessions(o.Accounts), sms: newSMSQueue(o.Accounts)}
 	rng := rand.New(rand.NewPCG(o.Seed, 0x01dc0de))
 	s.registry = newRegistry(func() time.Duration {
 		return s.pause(o.Profile.OldPassword + time.Duration(rng.Int64N(int64(o.Profile.OldPasswordSpread)+1)))
 	})
+	s.sender = newSender(o, s.registry, s.sms)
 	return s, nil
 }
 
@@ -124,7 +126,10 @@ func (s *Simulator) Handler() http.Handler {
 // Run owns what is sent without anybody waiting for it, until ctx ends. It returns when all of it has ended.
 func (s *Simulator) Run(ctx context.Context) error {
 	var running sync.WaitGroup
-	defer running.Wait()
+	defer func() {
+		running.Wait()
+		s.sender.close()
+	}()
 	for {
 		select {
 		case f := <-s.work:
