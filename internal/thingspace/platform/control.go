@@ -16,9 +16,9 @@ const mostControl = 80 << 20
 // control serves the control interface.
 func (s *Simulator) control(router chi.Router) {
 	router.Use(localOnly)
-	router.Get("/registrations", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, named(s.Registrations())) })
-	router.Get("/log-ins", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, s.LogIns()) })
-	router.Get("/sms", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, s.SMSQueues()) })
+	router.Get("/registrations", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, named(s.Registrations())) })
+	router.Get("/log-ins", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, s.LogIns()) })
+	router.Get("/sms", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, s.SMSQueues()) })
 	router.Post("/sms", s.controlSMS)
 }
 
@@ -64,7 +64,7 @@ type SMSResult struct {
 
 func (s *Simulator) controlSMS(w http.ResponseWriter, r *http.Request) {
 	var m SMS
-	if !request(w, r, &m) {
+	if !readJSON(w, r, &m) {
 		return
 	}
 	delivered, err := s.SendSMS(r.Context(), m)
@@ -72,7 +72,7 @@ func (s *Simulator) controlSMS(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusUnprocessableEntity, err)
 		return
 	}
-	reply(w, http.StatusOK, SMSResult{delivered})
+	writeJSON(w, http.StatusOK, SMSResult{delivered})
 }
 
 // failure is an answer of the control interface that is none.
@@ -80,16 +80,16 @@ type failure struct {
 	Error string `json:"error"`
 }
 
-func refuse(w http.ResponseWriter, status int, err error) { reply(w, status, failure{err.Error()}) }
+func refuse(w http.ResponseWriter, status int, err error) { writeJSON(w, status, failure{err.Error()}) }
 
-func reply(w http.ResponseWriter, status int, v any) {
+func writeJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(v) // the client may be gone
 }
 
-// request reads the one JSON value of a request, or refuses it and reports false.
-func request(w http.ResponseWriter, r *http.Request, v any) bool {
+// readJSON reads the one JSON value of a request, or refuses it and reports false.
+func readJSON(w http.ResponseWriter, r *http.Request, v any) bool {
 	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, mostControl))
 	decoder.DisallowUnknownFields()
 	err := decoder.Decode(v)
