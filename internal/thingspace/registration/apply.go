@@ -201,14 +201,17 @@ func (a *applier) sendable(s Step) error {
 
 func (a *applier) create(ctx context.Context, result StepResult) StepResult {
 	s := result.Step
-	_, err := a.register(ctx, a.wanted(s), a.o.Logins(s.Service)[0], registerTries)
+	said, err := a.register(ctx, a.wanted(s), a.o.Logins(s.Service)[0], registerTries)
 	if err == nil {
 		return a.verified(ctx, result)
 	}
 	err = fmt.Errorf("register: %w", err)
 	switch held, lookErr := a.list(ctx); {
-	case lookErr != nil && !definite(err):
+	case said == nothing && lookErr != nil:
 		return a.fail(result, Unclear, errors.Join(err, fmt.Errorf("look: %w", lookErr)))
+	case said == nothing && holds(held, s.Service, s.Want):
+		result.Outcome = Done
+		return result
 	case len(holding(held, s.Service)) > 0:
 		err = fmt.Errorf("%w: %w", errTaken, err)
 	}
@@ -238,17 +241,23 @@ func (a *applier) replace(ctx context.Context, result StepResult) StepResult {
 		return a.fail(result, Failed, fmt.Errorf("unregister: %w", err))
 	}
 	ctx = context.WithoutCancel(ctx)
-	answered, err := a.register(ctx, a.wanted(s), a.o.Logins(s.Service)[0], registerTries)
+	said, err := a.register(ctx, a.wanted(s), a.o.Logins(s.Service)[0], registerTries)
 	result.Gap = time.Since(from)
-	if err == nil && !answered && state == unknown && sameURL(s.Have, s.Want) {
-		return a.fail(result, Unclear, errors.New("the URL is registered, and whether with the new pair could not be seen"))
-	}
-	if err == nil {
+	tellsApart := state == gone || !sameURL(s.Have, s.Want) // a list tells the new registration from the old one
+	switch {
+	case err == nil && (said == agreed || tellsApart):
 		return a.verified(ctx, result)
+	case err == nil:
+		return a.fail(result, Unclear, errOneOfTwo)
 	}
 	err = fmt.Errorf("register: %w", err)
 	if held, lookErr := a.list(ctx); lookErr == nil {
 		switch found := holding(held, s.Service); {
+		case said == nothing && holds(found, s.Service, s.Want) && tellsApart:
+			result.Outcome = Done
+			return result
+		case said == nothing && holds(found, s.Service, s.Want):
+			return a.fail(result, Unclear, errors.Join(err, errOneOfTwo))
 		case state == unknown && holds(found, s.HeldAs, s.Have): // it was never gone
 			result.Gap = 0
 			return a.fail(result, Failed, err)
@@ -258,6 +267,8 @@ func (a *applier) replace(ctx context.Context, result StepResult) StepResult {
 	}
 	return a.putBack(ctx, result, from, err)
 }
+
+var errOneOfTwo = errors.New("the URL is registered, and whether with the new pair could not be seen")
 
 // putBack registers the old URL again. What it was registered with is not told by the platform. A URL of callbackd's takes each of its
 // pairs. One that was taken over gets none: its listener may refuse such callbacks, which are then repeated and archived, while without
@@ -294,22 +305,33 @@ func (a *applier) wanted(s Step) Registration {
 	return Registration{Account: a.account, Service: s.Service, URL: s.Want}
 }
 
+// reply is what the platform said to a register.
+type reply int
+
+const (
+	declined reply = iota // and did nothing
+	agreed
+	nothing // that can be relied on: it may have done it
+)
+
 // register tries until the URL is held. An answer that did not come says nothing of what was done, and a later one, that the service is
-// held, may speak of the try before: so it looks. answered says that the platform agreed in so many words.
-func (a *applier) register(ctx context.Context, r Registration, login Login, tries int) (answered bool, err error) {
-	lookable := false
+// held, may speak of the try before: so it looks, and is content when it sees the URL.
+func (a *applier) register(ctx context.Context, r Registration, login Login, tries int) (said reply, err error) {
 	for try := 1; ; try++ {
 		err = a.call(ctx, func(ctx context.Context) error { return a.registrar.Register(ctx, r, login) })
 		if err == nil {
-			return true, nil
+			return agreed, nil
 		}
-		if lookable = lookable || !definite(err); lookable {
+		if !definite(err) {
+			said = nothing
+		}
+		if said == nothing {
 			if held, lookErr := a.list(ctx); lookErr == nil && holds(held, r.Service, r.URL) {
-				return false, nil
+				return said, nil
 			}
 		}
 		if try == tries || !mendable(err) || !a.pause(ctx, try) {
-			return false, err
+			return said, err
 		}
 	}
 }
@@ -458,7 +480,7 @@ func (a *applier) list(ctx context.Context) (held []Registration, err error) {
 
 // pause waits before the next try, and reports whether there is to be one.
 func (a *applier) pause(ctx context.Context, try int) bool {
-	if try == 1 {
+	if try == 1 || ctx.Err() != nil {
 		return ctx.Err() == nil
 	}
 	timer := time.NewTimer(a.o.Pause << (try - 2))
