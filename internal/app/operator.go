@@ -75,8 +75,11 @@ func (o *Operator) Requeue(ctx context.Context, r RequeueRequest) (RequeueAnswer
 	if err := o.configured(r.Handler); err != nil {
 		return RequeueAnswer{}, err
 	}
-	n, err := o.Store.Requeue(ctx, r.Seqs, r.Handler, r.DryRun)
-	return RequeueAnswer{n}, err
+	if len(r.Seqs) == 0 {
+		return RequeueAnswer{}, nil
+	}
+	changed, err := o.Store.Requeue(ctx, inbox.DeadQuery{Seqs: r.Seqs, Handler: r.Handler}, r.DryRun)
+	return RequeueAnswer{changed.Deliveries}, err
 }
 
 // Replay carries out a ReplayRequest.
@@ -86,11 +89,10 @@ func (o *Operator) Replay(ctx context.Context, r ReplayRequest) (sqlite.Replayed
 			return sqlite.Replayed{}, err
 		}
 	}
-	route := o.routed
-	if len(r.Handlers) > 0 {
-		route = func(*inbox.Entry) []string { return r.Handlers }
+	if len(r.Seqs) == 0 {
+		return sqlite.Replayed{}, nil
 	}
-	return o.Store.Replay(ctx, r.Seqs, route, r.DryRun)
+	return o.Store.Replay(ctx, sqlite.ReplayRequest{Entries: inbox.Query{Seqs: r.Seqs}, Handlers: r.Handlers, Route: o.routed, DryRun: r.DryRun})
 }
 
 // configured refuses a name that no handler has: nobody would make its deliveries. The empty name means all handlers.

@@ -17,6 +17,7 @@ import (
 	"callbackd/internal/dispatch"
 	"callbackd/internal/handler"
 	"callbackd/internal/inbox"
+	"callbackd/internal/inbox/sqlite"
 )
 
 var errRefused = errors.New("destination refused " + phone)
@@ -460,8 +461,8 @@ func TestWhatCannotBeDecodedIsBuried(t *testing.T) {
 				// The decoder is mended by a deploy, and the dead letter made again.
 				b.decode = decodeStored
 				b.start(named("events", dispatch.Policy{}, handle))
-				if n, err := b.store.Requeue(t.Context(), []int64{seq}, "events", false); err != nil || n != 1 {
-					t.Fatalf("requeue: %d, %v", n, err)
+				if n, err := b.store.Requeue(t.Context(), inbox.DeadQuery{Seqs: []int64{seq}, Handler: "events"}, false); err != nil || n.Deliveries != 1 {
+					t.Fatalf("requeue: %+v, %v", n, err)
 				}
 				later(time.Minute)
 				if b.status(seq, "events").State != "done" || seen != 1 {
@@ -514,7 +515,7 @@ func TestHandlersComeAndGo(t *testing.T) {
 		if len(seen) != 1 || seen[0].Seq != first {
 			t.Fatalf("a new handler got %d deliveries: it starts at now", len(seen))
 		}
-		if _, err := b.store.Replay(t.Context(), []int64{old}, func(*inbox.Entry) []string { return []string{"new"} }, false); err != nil {
+		if _, err := b.store.Replay(t.Context(), sqlite.ReplayRequest{Entries: inbox.Query{Seqs: []int64{old}}, Handlers: []string{"new"}}); err != nil {
 			t.Fatal(err)
 		}
 		later(time.Minute)

@@ -23,7 +23,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -220,63 +219,6 @@ type Sighting struct {
 	At      time.Time `json:"at"`
 	Source  string    `json:"source,omitempty"`
 	Attempt int       `json:"attempt,omitempty"`
-}
-
-// DeliveryKey names a delivery within a store.
-type DeliveryKey struct {
-	Seq     int64
-	Handler string
-	// Replay is 0 for the delivery that the arrival made, and the replay's number for one that an operator asked for.
-	Replay int64
-}
-
-// Delivery is a claimed delivery.
-type Delivery struct {
-	DeliveryKey
-	// ID names the delivery for good: the same over all its attempts, and no other's.
-	ID string
-	// Attempt counts from 1.
-	Attempt int
-	Entry   Entry
-}
-
-// Verdict ends an attempt.
-type Verdict uint8
-
-const (
-	VerdictDone Verdict = iota
-	VerdictRetry
-	VerdictBury
-)
-
-func (v Verdict) String() string {
-	if v > VerdictBury {
-		return fmt.Sprintf("verdict %d", uint8(v))
-	}
-	return [...]string{"done", "retry", "bury"}[v]
-}
-
-// Settlement is the end of an attempt, or of a claim that came to none.
-type Settlement struct {
-	DeliveryKey
-	Verdict Verdict
-	// Attempts is how many have been made, this one included.
-	Attempts int
-	// DueAt is when a retry is due.
-	DueAt time.Time
-	// Reason is one of an enumerated set of words; Cause is the error's text, for the operator who looks at the entry.
-	Reason, Cause string
-}
-
-// DeliveryStatus is what is known of a delivery.
-type DeliveryStatus struct {
-	DeliveryKey
-	State     string // pending, done or dead
-	Attempts  int
-	DueAt     time.Time
-	SettledAt time.Time
-	Reason    string
-	Cause     string
 }
 
 // Query selects entries. Zero fields select everything.

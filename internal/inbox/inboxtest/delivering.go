@@ -44,7 +44,7 @@ var delivering = []rule{
 			s.Errorf("%d deliveries with %d IDs were claimed, want 100", len(claimed), len(ids))
 		}
 	}},
-	{"deliveries are claimed in the order in which they are due", func(s *suite) {
+	{"deliveries are claimed in the order of arrival, retries among them", func(s *suite) {
 		s.register("log")
 		var want []int64
 		for _, name := range names("", 5) {
@@ -57,7 +57,7 @@ var delivering = []rule{
 		}
 		s.Advance(time.Second)
 		s.settle(first[0], inbox.Settlement{Verdict: inbox.VerdictRetry, DueAt: s.Now()})
-		s.wantClaimed("the rest, then the retry", "log", append(want[2:], want[0])...)
+		s.wantClaimed("the retry, then the rest", "log", append([]int64{want[0]}, want[2:]...)...)
 	}},
 	{"a claim carries the entry, the attempt and an ID that lasts", func(s *suite) {
 		s.register("log")

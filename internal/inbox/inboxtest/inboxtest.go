@@ -34,6 +34,16 @@ type Engine interface {
 	Wake(handler string) <-chan struct{}
 	Claim(ctx context.Context, handler string, limit int) (claimed []inbox.Delivery, next time.Time, err error)
 	ReleaseClaims(...inbox.DeliveryKey)
+	OrderBy(context.Context, map[string]inbox.Order) error
+	Hasten(ctx context.Context, handler string) error
+	Pause(ctx context.Context, handler, by string) (changed bool, err error)
+	Resume(ctx context.Context, handler string) (changed bool, err error)
+	Handlers(context.Context) ([]inbox.HandlerStatus, error)
+	DeadLetters(context.Context, inbox.DeadQuery) ([]inbox.DeadLetter, error)
+	Requeue(ctx context.Context, q inbox.DeadQuery, dryRun bool) (inbox.Changed, error)
+	Discard(ctx context.Context, q inbox.DeadQuery, by string, dryRun bool) (inbox.Changed, error)
+	// Replay makes new deliveries of the entries to the handlers, once for each ID.
+	Replay(ctx context.Context, id string, q inbox.Query, handlers ...string) (Replayed, error)
 	Entry(ctx context.Context, seq int64) (inbox.Entry, error)
 	Find(context.Context, inbox.Query) ([]inbox.Entry, error)
 	Sightings(ctx context.Context, seq int64) ([]inbox.Sighting, error)
@@ -54,6 +64,12 @@ type Engine interface {
 	Retain(testing.TB)
 	// Corrupt changes a byte of an entry's stored body behind the engine's back.
 	Corrupt(tb testing.TB, seq int64)
+}
+
+// Replayed says what a replay made: its number, and how many deliveries of how many entries.
+type Replayed struct {
+	Replay              int64
+	Entries, Deliveries int
 }
 
 const (

@@ -188,7 +188,7 @@ func TestARestoredInboxHoldsItsDeliveries(t *testing.T) {
 	s, path := backedUp(t)
 	o := s.o
 	lost := mustAppend(t, s, testArrival("after the backup", "audit"))
-	if _, err := s.Replay(t.Context(), []int64{1}, to("audit"), false); err != nil {
+	if _, err := s.Replay(t.Context(), replayOf([]int64{1}, to("audit"), false)); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Close(); err != nil {
@@ -233,7 +233,7 @@ func TestARestoredInboxHoldsItsDeliveries(t *testing.T) {
 		t.Errorf("released again: %v, %v", held, err)
 	}
 	// Delivery IDs are never given again, though the backup does not know of the replay that came after it.
-	if r, err := s.Replay(t.Context(), []int64{1}, to("audit"), false); err != nil || r.Replay <= 1 {
+	if r, err := s.Replay(t.Context(), replayOf([]int64{1}, to("audit"), false)); err != nil || r.Replay <= 1 {
 		t.Errorf("the next replay is %+v, %v", r, err)
 	}
 	// The way back.

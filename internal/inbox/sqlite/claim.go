@@ -1,9 +1,12 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -14,6 +17,27 @@ import (
 // claim is a delivery that a handler is busy with.
 type claim struct{ handler, seq, replay int64 }
 
+func (c claim) position() position { return position{c.seq, c.replay} }
+
+// position is a delivery's place in the order of arrival.
+type position struct{ seq, replay int64 }
+
+// lastPosition is behind every delivery.
+var lastPosition = position{math.MaxInt64, math.MaxInt64}
+
+func (p position) compare(q position) int {
+	return cmp.Or(cmp.Compare(p.seq, q.seq), cmp.Compare(p.replay, q.replay))
+}
+
+func (p position) next() position { return position{p.seq, p.replay + 1} }
+
+func (p position) orEarlier(q position) position {
+	if q.compare(p) < 0 {
+		return q
+	}
+	return p
+}
+
 // claims are in memory: a process that dies has none.
 type claims struct {
 	mu sync.Mutex
@@ -22,13 +46,18 @@ type claims struct {
 
 // handlerClaims are one handler's.
 type handlerClaims struct {
-	held map[claim]bool
-	wake chan struct{}
+	looking sync.Mutex // held by a look at what is pending: there is one at a time
+	held    map[claim]bool
+	wake    chan struct{}
+	// from is where the next look begins: all that can be claimed at once and stands before it is claimed. So a look does not read
+	// what is claimed and not settled yet, however much that is.
+	from position
 
-	// A look at what is pending may see a delivery whose settlement became durable after the look began. So a claim that ends
-	// while its handler looks is kept until it does not.
-	looks  int
+	// A look may see a delivery whose settlement became durable after the look began. So a claim that ends while its handler looks is
+	// kept until it does not. And what becomes claimable behind its back is where the next look begins.
+	inLook bool
 	ending []claim
+	missed position
 }
 
 // handler returns the handler's claims. cs.mu is held.
@@ -42,16 +71,23 @@ func (cs *claims) handler(id int64) *handlerClaims {
 	return cs.of[id]
 }
 
-// look begins a look at what a handler has pending; the caller MUST call done after it.
-func (cs *claims) look(handler int64) (done func()) {
+// look begins a look at what a handler has pending, from a position on. The caller MUST call end, with the position before which all
+// that can be claimed at once is claimed.
+func (cs *claims) look(handler int64) (from position, end func(position)) {
+	cs.mu.Lock()
+	h := cs.handler(handler)
+	cs.mu.Unlock()
+	h.looking.Lock()
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
-	h := cs.handler(handler)
-	h.looks++
-	return func() {
+	h.inLook, h.missed = true, lastPosition
+	return h.from, func(to position) {
+		defer h.looking.Unlock()
 		cs.mu.Lock()
 		defer cs.mu.Unlock()
-		if h.looks--; h.looks > 0 || len(h.ending) == 0 {
+		h.inLook = false
+		h.from = to.orEarlier(h.missed)
+		if len(h.ending) == 0 {
 			return
 		}
 		for _, c := range h.ending {
@@ -60,6 +96,14 @@ func (cs *claims) look(handler int64) (done func()) {
 		h.ending = nil
 		h.wakeUp() // the look may have passed over them, and taken the wake-up that they had
 	}
+}
+
+// claimable notes that a delivery can be claimed at once that could not before.
+func (cs *claims) claimable(handler int64, at position) {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	h := cs.handler(handler)
+	h.from, h.missed = h.from.orEarlier(at), h.missed.orEarlier(at)
 }
 
 // take claims c, unless it is claimed.
@@ -74,23 +118,23 @@ func (cs *claims) take(c claim) bool {
 	return true
 }
 
+func (cs *claims) isHeld(c claim) bool {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	return cs.handler(c.handler).held[c]
+}
+
 func (cs *claims) end(ended []claim) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
 	for _, c := range ended {
 		h := cs.handler(c.handler)
-		if h.looks > 0 {
+		if h.inLook {
 			h.ending = append(h.ending, c)
 		} else {
 			delete(h.held, c)
 		}
 	}
-}
-
-func (cs *claims) count(handler int64) int {
-	cs.mu.Lock()
-	defer cs.mu.Unlock()
-	return len(cs.handler(handler).held)
 }
 
 func (cs *claims) channel(handler int64) chan struct{} {
@@ -112,88 +156,6 @@ func (h *handlerClaims) wakeUp() {
 	}
 }
 
-// registry maps handlers' names to numbers and back.
-type registry struct {
-	mu    sync.RWMutex
-	ids   map[string]int64
-	names map[int64]string
-}
-
-func (r *registry) id(name string) (int64, bool) {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	id, ok := r.ids[name]
-	return id, ok
-}
-
-func (r *registry) name(id int64) string {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	return r.names[id]
-}
-
-func (r *registry) add(ids map[string]int64) {
-	if len(ids) == 0 {
-		return
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.ids == nil {
-		r.ids, r.names = make(map[string]int64), make(map[int64]string)
-	}
-	for name, id := range ids {
-		r.ids[name], r.names[id] = id, name
-	}
-}
-
-// Register makes the handlers known to the store, so that Wake and Claim can be called for them. Deliveries of handlers that are
-// not among them are buried as "handler_removed"; the answer says how many, by handler.
-func (s *Store) Register(ctx context.Context, handlers []string) (removed map[string]int, err error) {
-	removed = make(map[string]int)
-	err = s.Do(ctx, func() error {
-		return s.transact(func(tx *effects) error {
-			keep := make(map[int64]bool)
-			for _, name := range handlers {
-				id, err := s.handlerID(tx, name)
-				if err != nil {
-					return err
-				}
-				keep[id] = true
-			}
-			return s.buryOthers(ctx, tx, keep, removed)
-		})
-	})
-	for _, name := range handlers {
-		s.o.Metrics.Pending.WithLabelValues(name).Add(0)
-		s.o.Metrics.DeadLetters.WithLabelValues(name).Add(0)
-	}
-	return removed, err
-}
-
-func (s *Store) buryOthers(ctx context.Context, tx *effects, keep map[int64]bool, removed map[string]int) error {
-	s.handlers.mu.RLock()
-	defer s.handlers.mu.RUnlock()
-	for id, name := range s.handlers.names {
-		if keep[id] {
-			continue
-		}
-		result, err := s.conn.ExecContext(ctx, `UPDATE delivery SET state = 2, settled_at = ?2, reason = 'handler_removed'
-			WHERE handler = ?1 AND state = 0`, id, s.o.Now().UnixMicro())
-		if err != nil {
-			return fmt.Errorf("bury deliveries of %s: %w", name, err)
-		}
-		n, err := result.RowsAffected()
-		if err != nil {
-			return fmt.Errorf("bury deliveries of %s: %w", name, err)
-		}
-		if n > 0 {
-			removed[name] = int(n)
-			tx.count(-int(n), int(n), id)
-		}
-	}
-	return nil
-}
-
 // Wake signals that the handler, which was registered, may have something to claim.
 func (s *Store) Wake(handler string) <-chan struct{} {
 	id, _ := s.handlers.id(handler)
@@ -204,8 +166,9 @@ func (s *Store) Wake(handler string) <-chan struct{} {
 // repeat stays bounded, and so does the memory.
 const mostUnsettled = 16 << 10
 
-// Claim hands out at most limit deliveries of the handler that are due, in the order of their due times. A claim ends when its
-// settlement is durable, or with ReleaseClaims. next is when the earliest delivery that is not due yet will be; zero for none.
+// Claim hands out at most limit deliveries of the handler that are due, in the order of arrival. Deliveries of a handler in order by device
+// are handed out one of each device at a time. A claim ends when its settlement is durable, or with ReleaseClaims. next is when the
+// earliest delivery that is not due yet will be; zero for none. A paused handler gets none.
 func (s *Store) Claim(ctx context.Context, handler string, limit int) (claimed []inbox.Delivery, next time.Time, err error) {
 	id, ok := s.handlers.id(handler)
 	if !ok {
@@ -217,19 +180,15 @@ func (s *Store) Claim(ctx context.Context, handler string, limit int) (claimed [
 		return nil, time.Time{}, s.Status()
 	default:
 	}
-	if held, err := s.DeliveriesHeld(ctx); err != nil || held {
+	if held, err := s.DeliveriesHeld(ctx); err != nil || held || s.handlers.paused(id) {
 		return nil, time.Time{}, err
 	}
 	if s.Unsettled() >= mostUnsettled {
 		return nil, s.o.Now().Add(time.Second), nil
 	}
 	due, next, err := s.due(ctx, id, limit, s.o.Now().UnixMicro())
-	if err != nil {
-		s.unclaim(due)
+	if err != nil || len(due) == 0 {
 		return nil, next, err
-	}
-	if len(due) == 0 {
-		return nil, next, nil
 	}
 	claimed, err = s.readAll(ctx, due, handler)
 	return claimed, next, err
@@ -239,37 +198,104 @@ func (s *Store) Claim(ctx context.Context, handler string, limit int) (claimed [
 type pending struct {
 	claim
 	attempts int
+	waited   bool // until it was due
+	bytes    int  // of the body
 }
 
-// claimBytes bounds the bodies of one claim, but for the first.
-const claimBytes = 4 << 20
+const (
+	// claimBytes bounds the bodies of one claim, but for the first.
+	claimBytes = 4 << 20
+	// mostDue bounds how many deliveries that have waited are put in the order of arrival at a time.
+	mostDue = 1000
+)
 
-// due finds deliveries that are due and claims them. What it returns is claimed, also with an error.
+// due finds deliveries that can be made now and claims them: the earliest arrivals first, and replays when nothing else is due.
 func (s *Store) due(ctx context.Context, handler int64, limit int, now int64) (due []pending, next time.Time, err error) {
-	defer s.claims.look(handler)()
-	// Those in claim are still pending in the database, so look past them.
-	rows, err := s.stmt.due.QueryContext(ctx, handler, limit+s.claims.count(handler)+1)
+	from, end := s.claims.look(handler)
+	to := from
+	defer func() { end(to) }()
+	waited, next, err := s.waited(ctx, handler, false, now)
 	if err != nil {
-		return nil, time.Time{}, s.report(fmt.Errorf("find due deliveries: %w", err))
+		return nil, next, err
+	}
+	ready, passed, err := s.ready(ctx, handler, from, limit)
+	if err != nil {
+		return nil, next, err
+	}
+	replays, nextReplay, err := s.waited(ctx, handler, true, now)
+	if err != nil {
+		return nil, next, err
+	}
+	if next.IsZero() || !nextReplay.IsZero() && nextReplay.Before(next) {
+		next = nextReplay
+	}
+	to = passed
+	bytes := 0
+	for _, p := range slices.Concat(inOrder(append(waited, ready...)), inOrder(replays)) {
+		if len(due) < limit && bytes < claimBytes && s.claims.take(p.claim) {
+			due = append(due, p)
+			bytes += p.bytes
+		} else if !p.waited {
+			to = to.orEarlier(p.position())
+		}
+	}
+	return due, next, nil
+}
+
+func inOrder(list []pending) []pending {
+	slices.SortFunc(list, func(a, b pending) int { return a.position().compare(b.position()) })
+	return list
+}
+
+// ready finds deliveries that can be made at once and are not claimed, from the position on, and says up to where it has looked.
+func (s *Store) ready(ctx context.Context, handler int64, from position, limit int) (ready []pending, passed position, err error) {
+	rows, err := s.stmt.ready.QueryContext(ctx, handler, from.seq, from.replay)
+	if err != nil {
+		return nil, from, s.report(fmt.Errorf("find pending deliveries: %w", err))
 	}
 	defer rows.Close()
-	bytes := 0
-	for rows.Next() && len(due) < limit && bytes < claimBytes {
+	passed = from
+	for len(ready) < limit && rows.Next() {
 		p := pending{claim: claim{handler: handler}}
-		var at int64
-		var body int
-		if err := rows.Scan(&p.seq, &p.replay, &at, &p.attempts, &body); err != nil {
-			return due, time.Time{}, s.report(fmt.Errorf("find due deliveries: %w", err))
+		if err := rows.Scan(&p.seq, &p.replay, &p.attempts, &p.bytes); err != nil {
+			return nil, from, s.report(fmt.Errorf("find pending deliveries: %w", err))
 		}
-		if at > now {
-			return due, fromMicro(at), nil
-		}
-		if s.claims.take(p.claim) {
-			due = append(due, p)
-			bytes += body
+		passed = p.position().next()
+		if !s.claims.isHeld(p.claim) {
+			ready = append(ready, p)
 		}
 	}
-	return due, time.Time{}, s.report(rows.Err())
+	if err := rows.Err(); err != nil {
+		return nil, from, s.report(fmt.Errorf("find pending deliveries: %w", err))
+	}
+	return ready, passed, nil
+}
+
+// waited finds deliveries that have waited until they were due and are not claimed, and says when the next will be.
+func (s *Store) waited(ctx context.Context, handler int64, replays bool, now int64) (due []pending, next time.Time, err error) {
+	rows, err := s.stmt.waiting.QueryContext(ctx, handler, replays)
+	if err != nil {
+		return nil, next, s.report(fmt.Errorf("find due deliveries: %w", err))
+	}
+	defer rows.Close()
+	for len(due) < mostDue && rows.Next() {
+		p := pending{claim: claim{handler: handler}, waited: true}
+		var at int64
+		if err := rows.Scan(&p.seq, &p.replay, &at, &p.attempts, &p.bytes); err != nil {
+			return nil, next, s.report(fmt.Errorf("find due deliveries: %w", err))
+		}
+		switch {
+		case s.claims.isHeld(p.claim):
+		case at > now:
+			return due, fromMicro(at), nil
+		default:
+			due = append(due, p)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return nil, next, s.report(fmt.Errorf("find due deliveries: %w", err))
+	}
+	return due, next, nil
 }
 
 // readAll reads the entries of claimed deliveries, in one query. A delivery whose entry cannot be read is buried.
@@ -288,7 +314,7 @@ func (s *Store) readAll(ctx context.Context, due []pending, handler string) ([]i
 		}
 		if read.err != nil {
 			s.Settle(inbox.Settlement{DeliveryKey: d.DeliveryKey, Verdict: inbox.VerdictBury, Attempts: p.attempts,
-				Reason: "corrupt_entry", Cause: read.err.Error()})
+				Reason: inbox.ReasonCorrupt, Cause: read.err.Error()})
 			continue
 		}
 		d.Entry = read.entry
@@ -300,8 +326,20 @@ func (s *Store) readAll(ctx context.Context, due []pending, handler string) ([]i
 
 // unclaim ends claims of which nothing came.
 func (s *Store) unclaim(due []pending) {
-	for _, p := range due {
-		s.claims.end([]claim{p.claim})
+	ended := make([]claim, len(due))
+	for i, p := range due {
+		ended[i] = p.claim
+	}
+	s.release(ended)
+}
+
+func (s *Store) release(ended []claim) {
+	for _, c := range ended {
+		s.claims.claimable(c.handler, c.position())
+	}
+	s.claims.end(ended)
+	for _, c := range ended {
+		s.claims.wakeUp(c.handler)
 	}
 }
 
@@ -353,8 +391,5 @@ func (s *Store) ReleaseClaims(released ...inbox.DeliveryKey) {
 			ended = append(ended, claim{id, k.Seq, k.Replay})
 		}
 	}
-	s.claims.end(ended)
-	for _, c := range ended {
-		s.claims.wakeUp(c.handler)
-	}
+	s.release(ended)
 }

@@ -41,7 +41,7 @@ func TestClaimThatEndsDuringALookEndsAfterIt(t *testing.T) {
 	if !cs.take(mine) || !cs.take(other) {
 		t.Fatal("cannot claim")
 	}
-	first, second := cs.look(1), cs.look(1)
+	_, end := cs.look(1)
 	cs.end([]claim{mine, other})
 	cs.wakeUp(1)
 	<-cs.channel(1) // by a look that passes over the claim
@@ -51,18 +51,42 @@ func TestClaimThatEndsDuringALookEndsAfterIt(t *testing.T) {
 	if !cs.take(other) {
 		t.Error("another handler's look kept a claim")
 	}
-	first()
-	if cs.take(mine) {
-		t.Error("a claim ended while its handler looked for the second time")
-	}
-	second()
+	end(position{})
 	select {
 	case <-cs.channel(1):
 	default:
 		t.Error("a claim ended after the look, and its handler was not woken")
 	}
 	if !cs.take(mine) {
-		t.Error("the claim outlived the looks")
+		t.Error("the claim outlived the look")
+	}
+}
+
+// TestWhatBecomesClaimableDuringALookIsSeenByTheNext: the look may have begun before it was.
+func TestWhatBecomesClaimableDuringALookIsSeenByTheNext(t *testing.T) {
+	t.Parallel()
+	var cs claims
+	for _, c := range []struct {
+		rule                     string
+		before, during, to, want position
+	}{
+		{"a look moves on", lastPosition, lastPosition, position{9, 0}, position{9, 0}},
+		{"but not past what became claimable meanwhile", lastPosition, position{4, 2}, position{9, 0}, position{4, 2}},
+		{"and what became claimable before is in it", position{2, 0}, lastPosition, position{9, 1}, position{9, 1}},
+		{"what stands behind it makes no difference", lastPosition, position{12, 0}, position{10, 0}, position{10, 0}},
+	} {
+		cs.claimable(1, c.before)
+		from, end := cs.look(1)
+		if from.compare(c.before) > 0 {
+			t.Errorf("%s: the look begins at %v, behind %v", c.rule, from, c.before)
+		}
+		cs.claimable(1, c.during)
+		end(c.to)
+		if got, end := cs.look(1); got != c.want {
+			t.Errorf("%s: the next look begins at %v, want %v", c.rule, got, c.want)
+		} else {
+			end(got)
+		}
 	}
 }
 

@@ -21,6 +21,7 @@ type statements struct {
 	insertEntry, insertBody, insertDevice, insertDelivery *sql.Stmt
 	see, insertSighting, insertHandler                    *sql.Stmt
 	settleDone, settleRetry, settleDead                   *sql.Stmt
+	insertOrdered, orderKey, leaveOrder, advance          *sql.Stmt
 	all                                                   []*sql.Stmt
 }
 
@@ -42,16 +43,22 @@ func (st *statements) list() []prepared {
 			VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)`},
 		{&st.insertBody, `INSERT INTO body (seq, data) VALUES (?1, ?2)`},
 		{&st.insertDevice, `INSERT INTO device (identifier, seq) VALUES (?1, ?2)`},
-		{&st.insertDelivery, `INSERT INTO delivery (seq, handler, replay, due_at) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING`},
+		{&st.insertDelivery, `INSERT INTO delivery (seq, handler, replay, due_at, wait) VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING`},
+		{&st.insertOrdered, `INSERT INTO delivery (seq, handler, replay, due_at, order_key, wait) VALUES (?1, ?2, 0, ?3, ?4,
+			EXISTS (SELECT 1 FROM delivery WHERE handler = ?2 AND order_key = ?4 AND order_key <> 0)) ON CONFLICT DO NOTHING`},
 		{&st.see, `UPDATE entry SET sightings = sightings + 1 WHERE seq = ?1 RETURNING sightings, id`},
 		{&st.insertSighting, `INSERT INTO sighting (seq, n, at, source, attempt) VALUES (?1, ?2, ?3, ?4, ?5)`},
 		{&st.insertHandler, `INSERT INTO handler (name) VALUES (?1)`},
 		{&st.settleDone, `UPDATE delivery SET state = 1, attempts = ?4, settled_at = ?5, reason = '', cause = ''
 			WHERE seq = ?1 AND handler = ?2 AND replay = ?3 AND state = 0`},
-		{&st.settleRetry, `UPDATE delivery SET attempts = ?4, due_at = ?5, reason = ?6, cause = ?7
+		{&st.settleRetry, `UPDATE delivery SET attempts = ?4, due_at = ?5, reason = ?6, cause = ?7, wait = ?8
 			WHERE seq = ?1 AND handler = ?2 AND replay = ?3 AND state = 0`},
 		{&st.settleDead, `UPDATE delivery SET state = 2, attempts = ?4, settled_at = ?5, reason = ?6, cause = ?7
 			WHERE seq = ?1 AND handler = ?2 AND replay = ?3 AND state = 0`},
+		{&st.orderKey, `SELECT order_key FROM delivery WHERE seq = ?1 AND handler = ?2 AND replay = ?3`},
+		{&st.leaveOrder, `UPDATE delivery SET order_key = 0 WHERE seq = ?1 AND handler = ?2 AND replay = ?3`},
+		{&st.advance, `UPDATE delivery SET wait = 0 WHERE handler = ?1 AND replay = 0 AND state = 0 AND wait = 1 AND seq =
+			(SELECT min(seq) FROM delivery WHERE handler = ?1 AND order_key = ?2 AND order_key <> 0) RETURNING seq`},
 	}
 }
 
@@ -126,7 +133,9 @@ type effects struct {
 	handlers                     map[string]int64 // that got their number
 	pending, dead                map[int64]int    // by handler: the change of their number
 	settled                      []claim
-	wake                         map[int64]bool // handlers with something to claim
+	claimable                    map[int64]position // by handler: the first delivery that can be claimed and could not before
+	wake                         map[int64]bool     // handlers with something to claim
+	then                         []func()           // what else is to be done
 }
 
 func (e *effects) count(pending, dead int, handler int64) {
@@ -135,6 +144,18 @@ func (e *effects) count(pending, dead int, handler int64) {
 	}
 	e.pending[handler] += pending
 	e.dead[handler] += dead
+}
+
+// canClaim notes that a delivery can be claimed at once.
+func (e *effects) canClaim(handler int64, at position) {
+	if e.claimable == nil {
+		e.claimable = make(map[int64]position)
+	}
+	if first, ok := e.claimable[handler]; ok {
+		at = at.orEarlier(first)
+	}
+	e.claimable[handler] = at
+	e.wakeUp(handler)
 }
 
 func (e *effects) wakeUp(handler int64) {
@@ -194,6 +215,12 @@ func (s *Store) apply(tx *effects) {
 		m.Pending.WithLabelValues(s.handlers.name(handler)).Add(float64(n))
 		m.DeadLetters.WithLabelValues(s.handlers.name(handler)).Add(float64(tx.dead[handler]))
 	}
+	for _, do := range tx.then {
+		do()
+	}
+	for handler, at := range tx.claimable {
+		s.claims.claimable(handler, at)
+	}
 	s.claims.end(tx.settled)
 	for handler := range tx.wake {
 		s.claims.wakeUp(handler)
@@ -249,7 +276,7 @@ func (s *Store) append(tx *effects, a *inbox.Append) error {
 	}
 	if a.Arrival.Held {
 		tx.quarantined++
-	} else if err := s.insertDeliveries(tx, seq, 0, a.Arrival.Handlers, at); err != nil {
+	} else if err := s.insertDeliveries(tx, e, seq, a.Arrival.Handlers, at); err != nil {
 		return err
 	}
 	s.nextSeq++
@@ -328,13 +355,23 @@ func (s *Store) sight(tx *effects, a *inbox.Append, seq, at int64) error {
 	return nil
 }
 
-func (s *Store) insertDeliveries(tx *effects, seq, replay int64, handlers []string, due int64) error {
+// insertDeliveries makes the deliveries of an entry that has arrived, or that was released.
+func (s *Store) insertDeliveries(tx *effects, e *inbox.Entry, seq int64, handlers []string, due int64) error {
 	for _, name := range handlers {
 		handler, err := s.handlerID(tx, name)
 		if err != nil {
 			return err
 		}
-		result, err := s.w.insertDelivery.Exec(seq, handler, replay, due)
+		key := int64(0)
+		if s.handlers.order(handler) != inbox.Unordered {
+			key = e.OrderKey()
+		}
+		var result sql.Result
+		if key == 0 {
+			result, err = s.w.insertDelivery.Exec(seq, handler, 0, due, waitNone)
+		} else {
+			result, err = s.w.insertOrdered.Exec(seq, handler, due, key)
+		}
 		if err != nil {
 			return fmt.Errorf("insert delivery: %w", err)
 		}
@@ -343,10 +380,18 @@ func (s *Store) insertDeliveries(tx *effects, seq, replay int64, handlers []stri
 			return fmt.Errorf("insert delivery: %w", err)
 		}
 		tx.count(int(n), 0, handler)
-		tx.wakeUp(handler)
+		tx.canClaim(handler, position{seq, 0})
 	}
 	return nil
 }
+
+// When a pending delivery can be claimed.
+const (
+	waitNone      = 0 // at once
+	waitEarlier   = 1 // when those of its device before it have ended
+	waitBackoff   = 2 // when it is due, or sooner when the handler works again
+	waitNotBefore = 3 // when it is due
+)
 
 // settle ends an attempt. A delivery that is no longer pending stays as it is.
 func (s *Store) settle(tx *effects, e *inbox.Settlement) error {
@@ -354,34 +399,77 @@ func (s *Store) settle(tx *effects, e *inbox.Settlement) error {
 	if err != nil {
 		return err
 	}
+	n, err := s.settleOne(tx, e, handler)
+	if err != nil {
+		return fmt.Errorf("settle: %w", err)
+	}
+	c := claim{handler, e.Seq, e.Replay}
+	order := s.handlers.order(handler)
+	switch e.Verdict {
+	case inbox.VerdictDone:
+		tx.count(-n, 0, handler)
+	case inbox.VerdictBury:
+		tx.count(-n, n, handler)
+		if order == inbox.DeviceBlock {
+			order = inbox.Unordered // it keeps its place, and those behind it theirs
+		}
+	}
+	if n > 0 && e.Verdict != inbox.VerdictRetry && order != inbox.Unordered {
+		if err := s.leaveOrder(tx, c); err != nil {
+			return fmt.Errorf("settle: %w", err)
+		}
+	}
+	tx.settled = append(tx.settled, c)
+	return nil
+}
+
+func (s *Store) settleOne(tx *effects, e *inbox.Settlement, handler int64) (changed int, err error) {
 	now := s.o.Now().UnixMicro()
 	var result sql.Result
 	switch e.Verdict {
 	case inbox.VerdictDone:
 		result, err = s.w.settleDone.Exec(e.Seq, handler, e.Replay, e.Attempts, now)
 	case inbox.VerdictRetry:
-		result, err = s.w.settleRetry.Exec(e.Seq, handler, e.Replay, e.Attempts, e.DueAt.UnixMicro(), e.Reason, e.Cause)
+		wait := waitBackoff
+		if e.NotBefore {
+			wait = waitNotBefore
+		}
+		result, err = s.w.settleRetry.Exec(e.Seq, handler, e.Replay, e.Attempts, e.DueAt.UnixMicro(), e.Reason, e.Cause, wait)
 		tx.wakeUp(handler)
 	case inbox.VerdictBury:
 		result, err = s.w.settleDead.Exec(e.Seq, handler, e.Replay, e.Attempts, now, e.Reason, e.Cause)
 	default:
-		return fmt.Errorf("settle: no verdict %d", e.Verdict)
+		return 0, fmt.Errorf("no verdict %d", e.Verdict)
 	}
 	if err != nil {
-		return fmt.Errorf("settle: %w", err)
+		return 0, err
 	}
 	n, err := result.RowsAffected()
+	return int(n), err
+}
+
+// leaveOrder takes a delivery that has ended out of the order of its device, and lets the next one be claimed.
+func (s *Store) leaveOrder(tx *effects, c claim) error {
+	var key int64
+	err := s.w.orderKey.QueryRow(c.seq, c.handler, c.replay).Scan(&key)
+	if errors.Is(err, sql.ErrNoRows) || err == nil && key == 0 {
+		return nil
+	}
 	if err != nil {
-		return fmt.Errorf("settle: %w", err)
+		return err
 	}
-	switch e.Verdict {
-	case inbox.VerdictDone:
-		tx.count(-int(n), 0, handler)
-	case inbox.VerdictBury:
-		tx.count(-int(n), int(n), handler)
+	if _, err := s.w.leaveOrder.Exec(c.seq, c.handler, c.replay); err != nil {
+		return err
 	}
-	tx.settled = append(tx.settled, claim{handler, e.Seq, e.Replay})
-	return nil
+	var next int64
+	err = s.w.advance.QueryRow(c.handler, key).Scan(&next)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	if err == nil {
+		tx.canClaim(c.handler, position{next, 0})
+	}
+	return err
 }
 
 // handlerID is the number of a handler's name, which is given out at its first delivery.

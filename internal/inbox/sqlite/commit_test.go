@@ -22,6 +22,10 @@ func TestHotStatementsUseTheirIndexes(t *testing.T) {
 	delivery := []string{"SEARCH delivery USING PRIMARY KEY (seq=? AND handler=? AND replay=?)"}
 	body := []string{"SEARCH e USING INTEGER PRIMARY KEY (rowid=?)", "SEARCH b USING INTEGER PRIMARY KEY (rowid=?)"}
 	state := []string{"SEARCH d USING PRIMARY KEY (seq=?)", "SEARCH d USING PRIMARY KEY (seq=?)"}
+	bodyOf := "SEARCH b USING INTEGER PRIMARY KEY (rowid=?)"
+	lag := []string{"SCAN h USING COVERING INDEX sqlite_autoindex_handler_1", "SEARCH entry USING INTEGER PRIMARY KEY (rowid=?)"}
+	lag = append(lag, slices.Repeat([]string{"SEARCH delivery USING COVERING INDEX delivery_pending (handler=? AND wait=?)"}, 4)...)
+	lag = append(lag, "SEARCH (subquery-4)")
 	plans := map[string][]string{ // by a part that one statement alone has; empty: there is nothing to search
 		"BEGIN IMMEDIATE":           nil,
 		"COMMIT":                    nil,
@@ -30,7 +34,8 @@ func TestHotStatementsUseTheirIndexes(t *testing.T) {
 		"INSERT INTO entry":         nil,
 		"INSERT INTO body":          nil,
 		"INSERT INTO device":        nil,
-		"INSERT INTO delivery":      nil,
+		"replay, due_at, wait)":     nil,
+		"due_at, order_key, wait)":  {"SEARCH delivery USING COVERING INDEX delivery_lane (handler=? AND order_key=?)"},
 		"INSERT INTO sighting":      nil,
 		"INSERT INTO handler":       nil,
 		"SELECT seq, at FROM dedup": {"SEARCH dedup USING PRIMARY KEY (key=?)"},
@@ -39,7 +44,13 @@ func TestHotStatementsUseTheirIndexes(t *testing.T) {
 		"delivery SET state = 1":    delivery,
 		"delivery SET attempts":     delivery,
 		"delivery SET state = 2":    delivery,
-		"SELECT seq, replay":        {"SEARCH d USING INDEX delivery_due (handler=?)", "SEARCH b USING INTEGER PRIMARY KEY (rowid=?)"},
+		"SELECT order_key FROM":     delivery,
+		"delivery SET order_key":    delivery,
+		"delivery SET wait = 0":     {delivery[0], "SEARCH delivery USING COVERING INDEX delivery_lane (handler=? AND order_key=?)"},
+		"(seq, replay) >= (?2, ?3)": {"SEARCH d USING INDEX delivery_pending (handler=? AND wait=? AND (seq,replay)>(?,?))", bodyOf},
+		"(replay > 0) = ?2":         {"SEARCH d USING INDEX delivery_waiting (handler=? AND <expr>=?)", bodyOf},
+		"wait = 2 AND replay = 0":   {"SEARCH delivery USING COVERING INDEX delivery_pending (handler=? AND wait=?)"},
+		"SELECT name, (SELECT":      lag,
 		"SELECT value FROM meta":    {"SEARCH meta USING PRIMARY KEY (key=?)"},
 		"json_each":                 body,
 		"WHERE e.seq = ?1":          slices.Concat(body, state),

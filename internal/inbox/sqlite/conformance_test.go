@@ -59,6 +59,11 @@ func (e *engine) Release(tb testing.TB, seqs []int64, handlers ...string) {
 	}
 }
 
+func (e *engine) Replay(ctx context.Context, id string, q inbox.Query, handlers ...string) (inboxtest.Replayed, error) {
+	r, err := e.Store.Replay(ctx, ReplayRequest{ID: id, Entries: q, Handlers: handlers})
+	return inboxtest.Replayed{Replay: r.Replay, Entries: r.Entries, Deliveries: r.Deliveries}, err
+}
+
 func (e *engine) Retain(tb testing.TB) {
 	tb.Helper()
 	if err := e.prune(context.Background()); err != nil {

@@ -211,17 +211,19 @@ func jsonList(list []string) string {
 
 // settleErased ends the deliveries of an entry of which nothing is left, and its quarantine.
 func (s *Store) settleErased(ctx context.Context, tx *effects, seq int64) error {
-	rows, err := s.conn.QueryContext(ctx, `SELECT handler, state FROM delivery WHERE seq = ?1 AND state <> 1`, seq)
+	rows, err := s.conn.QueryContext(ctx, `SELECT handler, replay, state FROM delivery WHERE seq = ?1 AND state IN (0, 2)`, seq)
 	if err != nil {
 		return err
 	}
 	defer rows.Close()
+	var ended []claim
 	for rows.Next() {
-		var handler int64
+		var handler, replay int64
 		var state int
-		if err := rows.Scan(&handler, &state); err != nil {
+		if err := rows.Scan(&handler, &replay, &state); err != nil {
 			return err
 		}
+		ended = append(ended, claim{handler, seq, replay})
 		if state == 0 {
 			tx.count(-1, 0, handler)
 		} else {
@@ -231,8 +233,13 @@ func (s *Store) settleErased(ctx context.Context, tx *effects, seq int64) error 
 	if err := rows.Err(); err != nil {
 		return err
 	}
+	for _, c := range ended {
+		if err := s.leaveOrder(tx, c); err != nil {
+			return err
+		}
+	}
 	if _, err := s.conn.ExecContext(ctx, `UPDATE delivery SET state = 1, settled_at = ?2, reason = 'erased'
-		WHERE seq = ?1 AND state <> 1`, seq, s.o.Now().UnixMicro()); err != nil {
+		WHERE seq = ?1 AND state IN (0, 2)`, seq, s.o.Now().UnixMicro()); err != nil {
 		return err
 	}
 	result, err := s.conn.ExecContext(ctx, `UPDATE entry SET held = 0 WHERE seq = ?1 AND held = 1`, seq)

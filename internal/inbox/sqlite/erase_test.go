@@ -113,7 +113,7 @@ func TestEraseRemovesADeviceAndNothingElse(t *testing.T) {
 	if receipt := mustAppend(t, s, about("alone", "gone001")); !receipt.Duplicate {
 		t.Error("what was erased was stored again")
 	}
-	if replayed, err := s.Replay(t.Context(), []int64{1, 2}, to("audit"), false); err != nil || replayed.Entries != 1 {
+	if replayed, err := s.Replay(t.Context(), replayOf([]int64{1, 2}, to("audit"), false)); err != nil || replayed.Entries != 1 {
 		t.Errorf("replayed %+v, %v; nothing is left of entry 1", replayed, err)
 	}
 }

@@ -252,7 +252,7 @@ func (r *Reader) selectState(ctx context.Context, s *selection) error {
 		}
 		s.add(`held = 0 AND ` + has + not + pending + `)`)
 	case inbox.Done:
-		s.add(`held = 0` + not + `d.state <> 1)`)
+		s.add(`held = 0` + not + `d.state IN (0, 2))`)
 	}
 	return nil
 }

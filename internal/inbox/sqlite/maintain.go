@@ -55,6 +55,7 @@ func (s *Store) maintain(ctx context.Context) {
 		// An outage that has ended is noted at once: a crash would hide it behind a later sign of life.
 		if was := down; was || s.Status() != nil || !now.Before(alive) {
 			s.logged("note that the inbox lives", s.Do(ctx, s.noteAlive))
+			s.logged("measure lag", s.measureLag(ctx))
 			alive = now.Add(s.o.MaintenanceEvery)
 		}
 		s.logged("checkpoint", s.checkpoint(ctx))
@@ -252,7 +253,7 @@ func (s *Store) sweepStep(ctx context.Context, w *sweep) (done bool, err error) 
 }
 
 // settled is the condition under which an entry e may be removed.
-const settled = `e.held = 0 AND NOT EXISTS (SELECT 1 FROM delivery d WHERE d.seq = e.seq AND d.state <> 1)`
+const settled = `e.held = 0 AND NOT EXISTS (SELECT 1 FROM delivery d WHERE d.seq = e.seq AND d.state IN (0, 2))`
 
 // sweepPage is how many entries a step looks at, if most of them have to stay.
 const sweepPage = 1000

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -19,15 +20,39 @@ import (
 // upgraded are the migrations of a later callbackd: those of this one and then these.
 func upgraded(t testing.TB, later ...string) func(*Options) {
 	t.Helper()
-	own, err := fs.ReadFile(files, "migrations/00001_inbox.sql")
+	all := migrationsUpTo(t, ownVersion(t))
+	for i, text := range later {
+		all[fmt.Sprintf("m/%05d_later.sql", ownVersion(t)+i+1)] = &fstest.MapFile{Data: []byte("-- +goose Up\n" + text)}
+	}
+	return func(o *Options) { o.migrations = migrations{all, "m"} }
+}
+
+// migrationsUpTo are those of this callbackd up to a version.
+func migrationsUpTo(t testing.TB, version int) fstest.MapFS {
+	t.Helper()
+	names, err := fs.Glob(files, "migrations/*.sql")
 	if err != nil {
 		t.Fatal(err)
 	}
-	all := fstest.MapFS{"m/00001_inbox.sql": {Data: own}}
-	for i, text := range later {
-		all["m/0000"+string(rune('2'+i))+"_later.sql"] = &fstest.MapFile{Data: []byte("-- +goose Up\n" + text)}
+	all := fstest.MapFS{}
+	for _, name := range names[:version] {
+		text, err := fs.ReadFile(files, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all["m/"+filepath.Base(name)] = &fstest.MapFile{Data: text}
 	}
-	return func(o *Options) { o.migrations = migrations{all, "m"} }
+	return all
+}
+
+// ownVersion is the newest that this callbackd knows.
+func ownVersion(t testing.TB) int {
+	t.Helper()
+	names, err := fs.Glob(files, "migrations/*.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(names)
 }
 
 const addsColumn = `ALTER TABLE entry ADD COLUMN region TEXT NOT NULL DEFAULT 'none';`
@@ -75,7 +100,7 @@ func TestAMigrationRunsAtStartAfterAVerifiedBackup(t *testing.T) {
 		t.Error("the migration lost the keys")
 	}
 	backups := backupsIn(t, o.Dir)
-	if len(backups) != 1 || !strings.Contains(backups[0], ".version-1.") || logs.FilterMessageSnippet("verified backup").Len() != 1 {
+	if len(backups) != 1 || !strings.Contains(backups[0], fmt.Sprintf(".version-%d.", ownVersion(t))) || logs.FilterMessageSnippet("verified backup").Len() != 1 {
 		t.Fatalf("backups %v, told %v", backups, logs.All())
 	}
 	if v, err := Verify(t.Context(), backups[0]); err != nil || v.Entries != 1 {
@@ -87,7 +112,7 @@ func TestAnOlderProgramRefusesANewerStore(t *testing.T) {
 	o := populated(t, upgraded(t, addsColumn, `CREATE TABLE further (a);`))
 	upgraded(t)(&o)
 	_, err := Open(t.Context(), o)
-	if !errors.Is(err, ErrNewer) || !strings.Contains(err.Error(), "version 3") || !strings.Contains(err.Error(), "none after 1") {
+	if !errors.Is(err, ErrNewer) || !strings.Contains(err.Error(), fmt.Sprintf("version %d and this one knows none after %d", ownVersion(t)+2, ownVersion(t))) {
 		t.Errorf("serve says %v", err)
 	}
 	if _, err := OpenReader(t.Context(), o.Dir); !errors.Is(err, ErrNewer) {
@@ -110,7 +135,7 @@ func TestAReaderAsksForTheMigrationThatIsPending(t *testing.T) {
 	o := populated(t)
 	upgraded(t, addsColumn)(&o)
 	err := checkVersion(t.Context(), filepath.Join(o.Dir, File), "", o.migrations)
-	if err == nil || !strings.Contains(err.Error(), "version 1 and this callbackd needs 2: start `callbackd serve` once") {
+	if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("version %d and this callbackd needs %d: start `callbackd serve` once", ownVersion(t), ownVersion(t)+1)) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -129,7 +154,7 @@ func TestAFailedMigrationLeavesTheInboxAsItWas(t *testing.T) {
 			for range 3 { // as a supervisor does that starts it again and again
 				c.Advance(time.Second)
 				_, err := Open(t.Context(), newer)
-				if err == nil || !strings.Contains(err.Error(), "at version 1") || !strings.Contains(err.Error(), "run the callbackd that you ran before") {
+				if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("at version %d", ownVersion(t))) || !strings.Contains(err.Error(), "run the callbackd that you ran before") {
 					t.Fatalf("got %v", err)
 				}
 				if backups := backupsIn(t, o.Dir); len(backups) != 1 || !strings.Contains(err.Error(), backups[0]) {
@@ -154,7 +179,7 @@ func TestNoMigrationWithoutItsBackup(t *testing.T) {
 	c := newClock()
 	upgraded(t, addsColumn)(&o)
 	o.Now = c.Now
-	taken := filepath.Join(o.Dir, File+".version-1."+c.Now().Format("20060102T150405.000000Z"))
+	taken := filepath.Join(o.Dir, File+fmt.Sprintf(".version-%d.", ownVersion(t))+c.Now().Format("20060102T150405.000000Z"))
 	if err := os.Mkdir(taken, 0o700); err != nil {
 		t.Fatal(err)
 	}

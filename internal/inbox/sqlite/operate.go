@@ -33,7 +33,7 @@ func (s *Store) Release(ctx context.Context, seqs []int64, route Route, dryRun b
 			return fmt.Errorf("release entry %d: %w", e.Seq, err)
 		}
 		handlers := route(e)
-		if err := s.insertDeliveries(tx, e.Seq, 0, handlers, s.o.Now().UnixMicro()); err != nil {
+		if err := s.insertDeliveries(tx, e, e.Seq, handlers, s.o.Now().UnixMicro()); err != nil {
 			return err
 		}
 		tx.quarantined--
@@ -61,88 +61,6 @@ func (s *Store) ReleaseDeliveries(ctx context.Context, dryRun bool) (held bool, 
 		return nil
 	})
 	return held, err
-}
-
-// Requeue makes the dead letters of the entries pending again, with all their attempts before them; of all handlers, or of one.
-func (s *Store) Requeue(ctx context.Context, seqs []int64, handler string, dryRun bool) (requeued int, err error) {
-	var only int64
-	if handler != "" {
-		id, ok := s.handlers.id(handler)
-		if !ok {
-			return 0, fmt.Errorf("%w: no delivery was ever made to handler %q", inbox.ErrNotFound, handler)
-		}
-		only = id
-	}
-	err = s.inSteps(ctx, seqs, dryRun, func(tx *effects, seq int64) error {
-		n, err := s.requeue(ctx, tx, seq, only)
-		if err != nil {
-			return fmt.Errorf("requeue entry %d: %w", seq, err)
-		}
-		requeued += n
-		return nil
-	})
-	return requeued, err
-}
-
-func (s *Store) requeue(ctx context.Context, tx *effects, seq, only int64) (n int, err error) {
-	rows, err := s.conn.QueryContext(ctx, `UPDATE delivery SET state = 0, attempts = 0, due_at = ?3, settled_at = 0
-		WHERE seq = ?1 AND state = 2 AND (?2 = 0 OR handler = ?2) RETURNING handler`, seq, only, s.o.Now().UnixMicro())
-	if err != nil {
-		return 0, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var id int64
-		if err := rows.Scan(&id); err != nil {
-			return n, err
-		}
-		tx.count(1, -1, id)
-		tx.wakeUp(id)
-		n++
-	}
-	return n, rows.Err()
-}
-
-// Replayed says what Replay did.
-type Replayed struct {
-	Replay     int64 `json:"replay"` // its number
-	Entries    int   `json:"entries"`
-	Deliveries int   `json:"deliveries"`
-	// Corrupt are entries that could not be read, and are not delivered.
-	Corrupt []int64 `json:"corrupt,omitempty"`
-}
-
-// Replay makes new deliveries of the entries, with IDs of their own, to the handlers that route names. Entries that are in
-// quarantine, that go to no handler, or of which nothing is left are passed over.
-func (s *Store) Replay(ctx context.Context, seqs []int64, route Route, dryRun bool) (r Replayed, err error) {
-	err = s.operate(ctx, dryRun, func(*effects) error {
-		if err := s.conn.QueryRowContext(ctx, `INSERT INTO meta (key, value) VALUES ('replay', '1')
-			ON CONFLICT (key) DO UPDATE SET value = CAST(value AS INTEGER) + 1 RETURNING CAST(value AS INTEGER)`).Scan(&r.Replay); err != nil {
-			return fmt.Errorf("number the replay: %w", err)
-		}
-		return nil
-	})
-	if err != nil {
-		return r, err
-	}
-	err = s.operateOn(ctx, seqs, dryRun, &r.Corrupt, func(tx *effects, e *inbox.Entry) error {
-		handlers := route(e)
-		if e.State == inbox.Quarantined || len(handlers) == 0 {
-			return nil
-		}
-		if e.Erased {
-			if whole, err := s.erasedWhole(ctx, e.Seq); err != nil || whole {
-				return err
-			}
-		}
-		if err := s.insertDeliveries(tx, e.Seq, r.Replay, handlers, s.o.Now().UnixMicro()); err != nil {
-			return err
-		}
-		r.Entries++
-		r.Deliveries += len(handlers)
-		return nil
-	})
-	return r, err
 }
 
 // operate runs an operator's change as a task of the writer. A dry run carries it out and takes it back.
@@ -192,16 +110,25 @@ func (s *Store) inSteps(ctx context.Context, seqs []int64, dryRun bool, work fun
 // corrupt, which are told.
 func (s *Store) operateOn(ctx context.Context, seqs []int64, dryRun bool, corrupt *[]int64, work func(*effects, *inbox.Entry) error) error {
 	return s.inSteps(ctx, seqs, dryRun, func(tx *effects, seq int64) error {
-		e, err := scanEntry(s.conn.QueryRowContext(ctx, `SELECT `+entryColumns+` FROM entry e WHERE e.seq = ?`, seq), false)
-		switch {
-		case errors.Is(err, sql.ErrNoRows):
-			return nil
-		case errors.Is(err, inbox.ErrCorruptEntry):
-			*corrupt = append(*corrupt, seq)
-			return nil
-		case err != nil:
-			return fmt.Errorf("read entry %d: %w", seq, err)
+		e, err := s.lookAt(ctx, seq, corrupt)
+		if err != nil || e == nil {
+			return err
 		}
-		return work(tx, &e)
+		return work(tx, e)
 	})
+}
+
+// lookAt reads an entry, but for its body, as the writer's task sees it; nil if it is gone or corrupt.
+func (s *Store) lookAt(ctx context.Context, seq int64, corrupt *[]int64) (*inbox.Entry, error) {
+	e, err := scanEntry(s.conn.QueryRowContext(ctx, `SELECT `+entryColumns+` FROM entry e WHERE e.seq = ?`, seq), false)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return nil, nil
+	case errors.Is(err, inbox.ErrCorruptEntry):
+		*corrupt = append(*corrupt, seq)
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("read entry %d: %w", seq, err)
+	}
+	return &e, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -18,13 +19,19 @@ import (
 // to routes every entry to the handlers.
 func to(handlers ...string) Route { return func(*inbox.Entry) []string { return handlers } }
 
+// replayOf is the request to replay entries by their numbers.
+func replayOf(seqs []int64, route Route, dryRun bool) ReplayRequest {
+	return ReplayRequest{Entries: inbox.Query{Seqs: seqs}, Route: route, DryRun: dryRun}
+}
+
 // contents is everything in the store that an operator can change, table by table.
 func contents(t testing.TB, s *Store) map[string]string {
 	t.Helper()
 	all := make(map[string]string)
 	for table, columns := range map[string]string{
 		"meta": "key, value", "entry": "seq, facts, digest, sightings, held, erased", "body": "seq, data", "device": "identifier, seq",
-		"sighting": "seq, n", "delivery": "seq, handler, replay, state, attempts, reason, cause", "handler": "id, name", "dedup": "key, seq",
+		"sighting": "seq, n", "delivery": "seq, handler, replay, state, attempts, reason, cause, wait, order_key, settled_by", "handler": "id, name, in_order, paused_at",
+		"dedup": "key, seq", "replay": "number, id, cursor, entries",
 	} {
 		var text string
 		if err := s.Reader.db.QueryRowContext(t.Context(), `SELECT coalesce(group_concat(line, char(10)), '') FROM
@@ -140,7 +147,7 @@ func TestACorruptEntryIsToldAndDoesNotStopTheOthers(t *testing.T) {
 	if err != nil || !slices.Equal(released.Entries, []int64{1, 3}) || !slices.Equal(released.Corrupt, []int64{2}) {
 		t.Errorf("released %+v, %v", released, err)
 	}
-	replayed, err := s.Replay(t.Context(), []int64{1, 2, 3}, to("audit"), false)
+	replayed, err := s.Replay(t.Context(), replayOf([]int64{1, 2, 3}, to("audit"), false))
 	if err != nil || replayed.Entries != 2 || !slices.Equal(replayed.Corrupt, []int64{2}) {
 		t.Errorf("replayed %+v, %v", replayed, err)
 	}
@@ -158,9 +165,11 @@ func TestRequeueMakesDeadLettersPendingAgain(t *testing.T) {
 	if metric(t, dead) != 3 {
 		t.Fatalf("%v dead letters are counted", metric(t, dead))
 	}
-	dry, done := bothWays(t, s, func(dryRun bool) (int, error) { return s.Requeue(t.Context(), []int64{1, 1, 2}, "audit", dryRun) })
-	if dry != 2 || done != 2 {
-		t.Errorf("requeued %d, and %d in a dry run, want 2", done, dry)
+	dry, done := bothWays(t, s, func(dryRun bool) (inbox.Changed, error) {
+		return s.Requeue(t.Context(), inbox.DeadQuery{Seqs: []int64{1, 1, 2}, Handler: "audit"}, dryRun)
+	})
+	if want := (inbox.Changed{Deliveries: 2, Handlers: map[string]int{"audit": 2}}); !reflect.DeepEqual(dry, want) || !reflect.DeepEqual(done, want) {
+		t.Errorf("requeued %+v, and %+v in a dry run, want 2", done, dry)
 	}
 	if metric(t, dead) != 1 {
 		t.Errorf("%v dead letters are counted, want 1", metric(t, dead))
@@ -169,10 +178,10 @@ func TestRequeueMakesDeadLettersPendingAgain(t *testing.T) {
 	if len(got) != 2 || got[0].Attempt != 1 || got[0].ID != DeliveryID(got[0].Entry.ID, "audit", 0) {
 		t.Errorf("claimed %+v", got)
 	}
-	if n, err := s.Requeue(t.Context(), []int64{1, 2, 3}, "", false); err != nil || n != 4 {
-		t.Errorf("of all handlers %d were requeued, %v; want 4", n, err)
+	if n, err := s.Requeue(t.Context(), inbox.DeadQuery{Seqs: []int64{1, 2, 3}}, false); err != nil || n.Deliveries != 4 {
+		t.Errorf("of all handlers %+v were requeued, %v; want 4", n, err)
 	}
-	if _, err := s.Requeue(t.Context(), []int64{1}, "nobody", false); !errors.Is(err, inbox.ErrNotFound) {
+	if _, err := s.Requeue(t.Context(), inbox.DeadQuery{Seqs: []int64{1}, Handler: "nobody"}, false); !errors.Is(err, inbox.ErrNotFound) {
 		t.Errorf("of an unknown handler: %v", err)
 	}
 }
@@ -197,12 +206,12 @@ func TestReplayBackfillsANewHandler(t *testing.T) {
 		return nil
 	}
 	dry, done := bothWays(t, s, func(dryRun bool) (Replayed, error) {
-		return s.Replay(t.Context(), []int64{1, 2, 3, 4}, evenOnly, dryRun)
+		return s.Replay(t.Context(), replayOf([]int64{1, 2, 3, 4}, evenOnly, dryRun))
 	})
-	if done.Replay != 1 || done.Entries != 1 || done.Deliveries != 1 || fmt.Sprint(dry) != fmt.Sprint(done) {
+	if done.Replay != 1 || done.Entries != 1 || done.Deliveries != 1 || dry.Deliveries != 1 {
 		t.Errorf("replayed %+v, and %+v in a dry run: entry 4 is in quarantine and the others go nowhere", done, dry)
 	}
-	second, err := s.Replay(t.Context(), []int64{2, 2}, to("late"), false)
+	second, err := s.Replay(t.Context(), replayOf([]int64{2, 2}, to("late"), false))
 	if err != nil || second.Replay != 2 || second.Deliveries != 1 {
 		t.Errorf("a second replay: %+v, %v", second, err)
 	}
@@ -237,8 +246,8 @@ func TestDeliveriesOfARemovedHandlerAreBuried(t *testing.T) {
 	if removed := register(t, s, "audit", "gone"); len(removed) != 0 {
 		t.Errorf("removed %v", removed)
 	}
-	if n, err := s.Requeue(t.Context(), []int64{1, 2, 3}, "gone", false); err != nil || n != 3 {
-		t.Errorf("requeued %d, %v", n, err)
+	if n, err := s.Requeue(t.Context(), inbox.DeadQuery{Seqs: []int64{1, 2, 3}, Handler: "gone"}, false); err != nil || n.Deliveries != 3 {
+		t.Errorf("requeued %+v, %v", n, err)
 	}
 	if got := claimed(t, s, "gone"); len(got) != 3 {
 		t.Errorf("claimed %d, want 3", len(got))
@@ -257,13 +266,13 @@ func TestAHugeChangeLetsAcksThrough(t *testing.T) {
 	began := make(chan struct{})
 	go func() {
 		first := true
-		_, err := s.Replay(context.Background(), seqs, func(*inbox.Entry) []string {
+		_, err := s.Replay(context.Background(), replayOf(seqs, func(*inbox.Entry) []string {
 			if first {
 				close(began)
 				first = false
 			}
 			return []string{"audit"}
-		}, false)
+		}, false))
 		done <- err
 	}()
 	<-began
@@ -296,12 +305,12 @@ func TestAChangeStopsWithItsContextBetweenSteps(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 	defer cancel()
 	n := 0
-	_, err := s.Replay(ctx, seqs, func(*inbox.Entry) []string {
+	_, err := s.Replay(ctx, replayOf(seqs, func(*inbox.Entry) []string {
 		if n++; n == 1 {
 			cancel()
 		}
 		return []string{"audit"}
-	}, false)
+	}, false))
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}

@@ -25,7 +25,7 @@ type Reader struct {
 	now     func() time.Time
 }
 
-type readStatements struct{ due, held, entry, entries *sql.Stmt }
+type readStatements struct{ ready, waiting, waits, lag, held, entry, entries *sql.Stmt }
 
 // OpenReader opens the inbox in dir for reading only. It does not need the directory's lock.
 func OpenReader(ctx context.Context, dir string) (*Reader, error) {
@@ -73,8 +73,12 @@ func newReader(path, vfs string, metrics *inbox.Metrics) (*Reader, error) {
 
 func readerStatements(st *readStatements) []prepared {
 	return []prepared{
-		{&st.due, `SELECT seq, replay, due_at, attempts, coalesce((SELECT length(data) FROM body b WHERE b.seq = d.seq), 0)
-			FROM delivery d WHERE handler = ?1 AND state = 0 ORDER BY due_at, seq LIMIT ?2`},
+		{&st.ready, `SELECT seq, replay, attempts, ` + bodyLength + ` FROM delivery d
+			WHERE handler = ?1 AND state = 0 AND wait = 0 AND (seq, replay) >= (?2, ?3) ORDER BY seq, replay`},
+		{&st.waiting, `SELECT seq, replay, due_at, attempts, ` + bodyLength + ` FROM delivery d INDEXED BY delivery_waiting
+			WHERE handler = ?1 AND (replay > 0) = ?2 AND state = 0 AND wait >= 2 ORDER BY due_at`},
+		{&st.waits, `SELECT seq FROM delivery WHERE handler = ?1 AND state = 0 AND wait = 2 AND replay = 0 ORDER BY seq LIMIT ?2`},
+		{&st.lag, `SELECT name, (SELECT received_at FROM entry WHERE seq = ` + oldestPending + `) FROM handler h`},
 		{&st.entries, `SELECT ` + claimColumns + bodyColumns + ` WHERE e.seq IN (SELECT value FROM json_each(?1))`},
 		{&st.held, `SELECT value FROM meta WHERE key = 'deliveries_held'`},
 		{&st.entry, `SELECT ` + entryColumns + bodyColumns + ` WHERE e.seq = ?1`},
@@ -102,6 +106,7 @@ const stateExpression = `CASE
 	ELSE 'done' END`
 
 const (
+	bodyLength   = `coalesce((SELECT length(data) FROM body b WHERE b.seq = d.seq), 0)`
 	factColumns  = `e.seq, id, received_at, service, kind, account, request_id, facts, digest, sightings, repeat_of, erased, `
 	entryColumns = factColumns + stateExpression
 	claimColumns = factColumns + `'pending'` // nothing else is claimed
@@ -198,21 +203,21 @@ func (r *Reader) Sightings(ctx context.Context, seq int64) ([]inbox.Sighting, er
 
 // Deliveries lists the deliveries of an entry.
 func (r *Reader) Deliveries(ctx context.Context, seq int64) ([]inbox.DeliveryStatus, error) {
-	rows, err := r.db.QueryContext(ctx, `SELECT name, replay, state, attempts, due_at, settled_at, reason, cause
+	rows, err := r.db.QueryContext(ctx, `SELECT name, replay, state, attempts, due_at, settled_at, reason, cause, state = 0 AND wait = 1, settled_by
 		FROM delivery d JOIN handler h ON h.id = d.handler WHERE seq = ? ORDER BY replay, name`, seq)
 	if err != nil {
 		return nil, r.report(fmt.Errorf("read deliveries: %w", err))
 	}
 	defer rows.Close()
-	list := []inbox.DeliveryStatus{}
+	list, states := []inbox.DeliveryStatus{}, inbox.DeliveryStates()
 	for rows.Next() {
 		d := inbox.DeliveryStatus{DeliveryKey: inbox.DeliveryKey{Seq: seq}}
 		var state int
 		var due, settled int64
-		if err := rows.Scan(&d.Handler, &d.Replay, &state, &d.Attempts, &due, &settled, &d.Reason, &d.Cause); err != nil {
+		if err := rows.Scan(&d.Handler, &d.Replay, &state, &d.Attempts, &due, &settled, &d.Reason, &d.Cause, &d.Blocked, &d.DiscardedBy); err != nil {
 			return nil, r.report(fmt.Errorf("read deliveries: %w", err))
 		}
-		d.State = [...]string{"pending", "done", "dead"}[state]
+		d.State = states[state]
 		d.DueAt, d.SettledAt = fromMicro(due), fromMicro(settled)
 		list = append(list, d)
 	}

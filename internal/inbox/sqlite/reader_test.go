@@ -259,7 +259,7 @@ func TestEachFilterUsesItsIndex(t *testing.T) {
 		"numbers":     {inbox.Query{Seqs: []int64{1}}, "e USING INTEGER PRIMARY KEY (rowid=?)"},
 		"test":        {inbox.Query{Test: &yes}, "e USING INDEX entry_test"},
 		"quarantined": {inbox.Query{State: inbox.Quarantined}, "e USING INDEX entry_held"},
-		"pending":     {inbox.Query{State: inbox.Pending}, "d USING COVERING INDEX delivery_due"},
+		"pending":     {inbox.Query{State: inbox.Pending}, "d USING COVERING INDEX delivery_pending"},
 		"dead":        {inbox.Query{State: inbox.Dead}, "d USING COVERING INDEX delivery_dead"},
 		"done":        {inbox.Query{State: inbox.Done}, "d USING PRIMARY KEY (seq=?)"},
 		"kind":        {inbox.Query{Kind: "Usage", After: 5}, "e USING INTEGER PRIMARY KEY (rowid>?)"},

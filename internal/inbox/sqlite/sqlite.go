@@ -328,9 +328,9 @@ func (s *Store) load(ctx context.Context) error {
 	return s.noteStart(ctx)
 }
 
-// loadHandlers reads the handlers' numbers, and how many deliveries of each are pending and dead.
+// loadHandlers reads the handlers' numbers, and what is known of each.
 func (s *Store) loadHandlers(ctx context.Context) error {
-	rows, err := s.conn.QueryContext(ctx, `SELECT id, name,
+	rows, err := s.conn.QueryContext(ctx, `SELECT id, name, in_order, paused_at <> 0,
 		(SELECT count(*) FROM delivery WHERE handler = id AND state = 0),
 		(SELECT count(*) FROM delivery WHERE handler = id AND state = 2) FROM handler`)
 	if err != nil {
@@ -340,10 +340,13 @@ func (s *Store) loadHandlers(ctx context.Context) error {
 	for rows.Next() {
 		var id, pending, dead int64
 		var name string
-		if err := rows.Scan(&id, &name, &pending, &dead); err != nil {
+		var k known
+		if err := rows.Scan(&id, &name, &k.order, &k.paused, &pending, &dead); err != nil {
 			return fmt.Errorf("read handlers: %w", classify(err))
 		}
 		s.handlers.add(map[string]int64{name: id})
+		s.handlers.change(id, func(to *known) { *to = k })
+		s.notePaused(id, name, k.paused)
 		s.o.Metrics.Pending.WithLabelValues(name).Set(float64(pending))
 		s.o.Metrics.DeadLetters.WithLabelValues(name).Set(float64(dead))
 	}

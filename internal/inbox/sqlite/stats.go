@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"callbackd/internal/inbox"
@@ -19,6 +20,7 @@ type Stats struct {
 	Quarantined int64            `json:"quarantined"`
 	Pending     map[string]int64 `json:"pending"`      // deliveries, by handler
 	Dead        map[string]int64 `json:"dead"`         // deliveries, by handler
+	Paused      []string         `json:"paused"`       // handlers that an operator paused
 	OldestDue   *time.Time       `json:"oldest_due"`   // of the pending deliveries
 	First       *time.Time       `json:"first"`        // arrival of the oldest entry
 	Last        *time.Time       `json:"last"`         // arrival of the newest entry
@@ -35,7 +37,8 @@ func (r *Reader) Stats(ctx context.Context) (s Stats, err error) {
 		(SELECT count(*) FROM entry WHERE held = 1),
 		(SELECT coalesce(sum(sightings - 1), 0) FROM entry WHERE sightings > 1),
 		(SELECT min(received_at) FROM entry), (SELECT max(received_at) FROM entry),
-		(SELECT min(due_at) FROM delivery WHERE state = 0)`).
+		(SELECT min(at) FROM (SELECT (SELECT due_at FROM delivery WHERE handler = h.id AND state = 0 AND wait = 0 ORDER BY seq LIMIT 1) AS at FROM handler h
+			UNION ALL SELECT min(due_at) FROM delivery WHERE state = 0 AND wait >= 2))`).
 		Scan(&s.Quarantined, &s.Sightings, &first, &last, &oldest); err != nil {
 		return s, r.report(fmt.Errorf("read sums: %w", err))
 	}
@@ -60,6 +63,9 @@ func (r *Reader) Stats(ctx context.Context) (s Stats, err error) {
 			return s, err
 		}
 	}
+	if s.Paused, err = r.pausedHandlers(ctx); err != nil {
+		return s, err
+	}
 	for _, n := range s.Services {
 		s.Entries += n
 	}
@@ -72,6 +78,15 @@ func (r *Reader) Stats(ctx context.Context) (s Stats, err error) {
 	}
 	s.WithoutAcks, err = r.outages(ctx)
 	return s, err
+}
+
+func (r *Reader) pausedHandlers(ctx context.Context) ([]string, error) {
+	var names string
+	if err := r.db.QueryRowContext(ctx, `SELECT coalesce(group_concat(name, ' '), '') FROM
+		(SELECT name FROM handler WHERE paused_at <> 0 ORDER BY name)`).Scan(&names); err != nil {
+		return nil, r.report(fmt.Errorf("read paused handlers: %w", err))
+	}
+	return strings.Fields(names), nil
 }
 
 func (r *Reader) counts(ctx context.Context, query string, into map[string]int64) error {
