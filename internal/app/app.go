@@ -59,6 +59,7 @@ type App struct {
 	dispatcher *dispatch.Dispatcher
 	admin      *admin.Server
 	control    *admin.Control
+	watching   map[string]func(context.Context) error
 	addresses  Addresses
 	draining   atomic.Bool
 }
@@ -123,6 +124,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	sockets.add(controlListener)
 	a.control = admin.NewControl(controlListener, (&Operator{Store: a.store, Config: a.c}).operations())
 	a.admin = admin.New(admin.Options{Listener: adminListener, Registry: a.registry, Checks: a.checks(), Log: a.log.Named("admin")})
+	a.watching = a.watches()
 	return a, nil
 }
 
@@ -136,6 +138,9 @@ func (a *App) Run(ctx context.Context) error {
 	parts.start("control", a.control.Run)
 	parts.start("dispatcher", a.dispatcher.Run)
 	parts.start("receiver", func(ctx context.Context) error { return a.receiver.Run(ctx, a.c.Shutdown.Drain) })
+	for name, watch := range a.watching {
+		parts.start(name, watch)
+	}
 	a.started()
 
 	var cause error
@@ -158,6 +163,9 @@ const stopMargin = 5 * time.Second
 // stop takes everything down in order.
 func (a *App) stop(parts *parts, cause error) error {
 	a.draining.Store(true)
+	for name := range a.watching {
+		parts.ask(name)
+	}
 	if cause == nil {
 		cause = a.lameDuck(parts)
 	}
@@ -166,6 +174,7 @@ func (a *App) stop(parts *parts, cause error) error {
 		a.noteAcksEnded(),
 		parts.stop(a.log, "dispatcher", a.c.Shutdown.Grace+stopMargin),
 		parts.stop(a.log, "control", 2*stopMargin)}
+	a.stopWatches(parts)
 	if parts.leftBehind("dispatcher") {
 		a.teardown.drop(handlerStep) // one of them is still at work: closing is for handlers that have returned
 	}

@@ -47,6 +47,9 @@ func (ps *parts) start(name string, run func(context.Context) error) {
 // ended gets the error of the first part that ends by itself.
 func (ps *parts) ended() <-chan error { return ps.first }
 
+// ask tells a part to end, and does not wait.
+func (ps *parts) ask(name string) { ps.named(name).cancel() }
+
 // stop ends a part and waits for it, no longer than the limit.
 func (ps *parts) stop(log *zap.Logger, name string, limit time.Duration) error {
 	p := ps.named(name)
