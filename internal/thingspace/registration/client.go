@@ -77,7 +77,7 @@ func NewClient(o Options) (*Client, error) {
 	return &Client{
 		url: base, action: o.SOAPAction, timeout: timeout,
 		http:   &http.Client{Transport: newTransport(o.RootCAs), CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
-		tokens: &tokens{login: o.Login, state: o.State, url: base, timeout: timeout, now: time.Now, turn: make(chan struct{}, 1)},
+		tokens: &tokens{login: &o.Login, state: o.State, url: base, timeout: timeout, now: time.Now, turn: make(chan struct{}, 1)},
 	}, nil
 }
 

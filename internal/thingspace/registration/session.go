@@ -17,15 +17,16 @@ const (
 	farewell = 5 * time.Second
 )
 
-// tokens logs in when a token is needed, and shares it between calls.
+// tokens logs in when a token is needed, and shares it between calls. Both secrets stand behind pointers, as the tokens do in the Client:
+// a print with a verb that does not fit follows one pointer, and no more.
 type tokens struct {
-	login   Login
+	login   *Login
 	state   *State
 	url     string
 	timeout time.Duration // of one request
 	now     func() time.Time
 	turn    chan struct{} // holds one value while somebody reads or changes what follows
-	current string
+	current *string       // nil: not logged in
 	used    time.Time
 	refused error // a refusal that could not be written down
 }
@@ -41,18 +42,18 @@ func (t *tokens) get(ctx context.Context, stale string, logIn func(context.Conte
 	case <-ctx.Done():
 		return "", fmt.Errorf("wait for the log-in: %w", context.Cause(ctx))
 	}
-	if t.current != "" && t.current != stale && t.now().Sub(t.used) < idle {
+	if t.current != nil && *t.current != stale && t.now().Sub(t.used) < idle {
 		t.used = t.now()
-		return t.current, nil
+		return *t.current, nil
 	}
-	t.current = ""
+	t.current = nil
 	if t.refused != nil {
 		return "", t.refused
 	}
 	started := t.now()
 	var token string
-	err := t.state.once(ctx, t.url, t.login, t.now, func() (err error) {
-		token, err = logIn(ctx, t.login)
+	err := t.state.once(ctx, t.url, *t.login, t.now, func() (err error) {
+		token, err = logIn(ctx, *t.login)
 		return err
 	})
 	var unrecorded unrecordedError
@@ -62,16 +63,16 @@ func (t *tokens) get(ctx context.Context, stale string, logIn func(context.Conte
 	if err != nil {
 		return "", err
 	}
-	t.current, t.used = token, started
+	t.current, t.used = &token, started
 	return token, nil
 }
 
-// take returns the token, if there is one, and forgets it.
-func (t *tokens) take() string {
+// take returns the token, or nil, and forgets it.
+func (t *tokens) take() *string {
 	t.turn <- struct{}{}
 	defer func() { <-t.turn }()
 	token := t.current
-	t.current = ""
+	t.current = nil
 	return token
 }
 
@@ -94,12 +95,12 @@ func (c *Client) logIn(ctx context.Context, l Login) (string, error) {
 func (c *Client) Close(ctx context.Context) error {
 	defer c.http.CloseIdleConnections()
 	token := c.tokens.take()
-	if token == "" {
+	if token == nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewell)
 	defer cancel()
-	_, err := c.exchange(ctx, request{sessionService, &session.LogOut{}}, token, mostAnswer)
+	_, err := c.exchange(ctx, request{sessionService, &session.LogOut{}}, *token, mostAnswer)
 	if errors.Is(err, ErrNoSession) {
 		return nil
 	}
