@@ -54,13 +54,16 @@ func readme(tr *tree, report func(string, ...any)) {
 	handlers := 0
 	for _, b := range blocks(tr.read("README.md")) {
 		switch b.info {
-		case "sh", "sh background", "text", "go":
+		case "sh", "sh background", "text":
 		case "yaml":
 			if b.file() == "" {
 				report("README.md:%d: the line before a yaml block names the file that it is, so that a test can save it", b.line)
 			}
 		case "go handler":
 			handlers++
+			if b.file() == "" {
+				report("README.md:%d: the line before a handler names the file that it is, so that a test can save it", b.line)
+			}
 			if n := strings.Count(b.text, "\n"); n >= longestHandler {
 				report("README.md:%d: the handler has %d lines, and fewer than %d are promised", b.line, n, longestHandler)
 			}

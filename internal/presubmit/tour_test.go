@@ -36,7 +36,7 @@ func TestTheREADME(t *testing.T) {
 	for _, b := range blocks(elsewhere(t, tr.read("README.md"))) {
 		ok := true
 		switch {
-		case b.info == "yaml":
+		case b.info == "yaml", b.info == "go handler":
 			tour.save(t, b)
 		case b.info == "text":
 			tour.compare(t, b)
@@ -211,6 +211,7 @@ func (w *tour) watch(ctx context.Context, t *testing.T, line string) {
 // start runs a block until the end of the tour, and waits until it is ready.
 func (w *tour) start(t *testing.T, b block) {
 	t.Helper()
+	w.end(t) // one at a time
 	w.log = &output{}
 	w.background = w.command(context.WithoutCancel(t.Context()), "exec "+strings.TrimSpace(b.text), w.log)
 	if err := w.background.Start(); err != nil {
@@ -283,57 +284,6 @@ func (o *output) String() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.b.String()
-}
-
-// TestTheREADMEsHandler compiles the handler that the README shows, and the line that makes it known, word for word.
-func TestTheREADMEsHandler(t *testing.T) {
-	t.Parallel()
-	tr := checkout(t)
-	dir := t.TempDir()
-	tr.copyTo(t, dir)
-	const list = "internal/handler/builtin/builtin.go"
-	var handlers []string
-	builtin := tr.read(list)
-	for _, b := range blocks(tr.read("README.md")) {
-		switch {
-		case b.info == "go handler":
-			name := b.file()
-			if name == "" {
-				name = handlerFile(tr.read("README.md"), b)
-			}
-			file := filepath.Join(dir, filepath.FromSlash(name))
-			if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(b.text), 0o644)); err != nil {
-				t.Fatal(err)
-			}
-			folder := filepath.ToSlash(filepath.Dir(name))
-			handlers = append(handlers, "./"+folder)
-			builtin = strings.Replace(builtin, "import (\n", "import (\n\t\""+module+"/"+folder+"\"\n", 1)
-		case b.info == "go":
-			builtin = strings.Replace(builtin, "[]handler.Type{\n", "[]handler.Type{\n"+b.text, 1)
-		}
-	}
-	if len(handlers) == 0 || builtin == tr.read(list) {
-		t.Fatal("the README shows no handler, or not how to make it known")
-	}
-	if err := os.WriteFile(filepath.Join(dir, filepath.FromSlash(list)), []byte(builtin), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	c := exec.CommandContext(t.Context(), "go", append([]string{"vet", "./internal/handler/builtin"}, handlers...)...)
-	c.Dir = dir
-	if out, err := c.CombinedOutput(); err != nil {
-		t.Errorf("%v\n%s", err, out)
-	}
-}
-
-// handlerFile finds the name of the file in the paragraph before a block, where the name does not stand in its last line.
-func handlerFile(document string, b block) string {
-	lines := strings.Split(document, "\n")
-	for i := b.line - 2; i >= max(0, b.line-8); i-- {
-		if m := namedFile.FindStringSubmatch(lines[i]); m != nil {
-			return m[1]
-		}
-	}
-	return "internal/handler/readme/readme.go"
 }
 
 // TestATourFindsWhatIsWrong shows the tour commands that fail, and outputs that are not what was shown.

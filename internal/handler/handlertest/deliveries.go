@@ -42,6 +42,16 @@ func Deliveries() []*handler.Delivery {
 	return list
 }
 
+// Delivery returns the delivery of one kind.
+func Delivery(kind callback.Kind) *handler.Delivery {
+	for _, d := range Deliveries() {
+		if d.Callback.Kind == kind {
+			return d
+		}
+	}
+	panic("handlertest: no kind " + string(kind))
+}
+
 // fill gives the callback the payload of its kind, and returns the service that it comes on.
 func fill(cb *callback.Callback) callback.Service {
 	number := callback.Device{Kind: "mdn", Identifier: otherMDN}
