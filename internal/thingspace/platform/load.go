@@ -235,9 +235,10 @@ func (l *load) openLoop(ctx context.Context, items <-chan item) {
 			return
 		}
 		if l.offer(i.Message) {
+			since := due // which goes on to the next message
 			sending.Go(func() {
 				defer l.pending.give(len(i.Body))
-				l.settle(i.Message, l.deliver(ctx, i.Message, l.rng(l.order.Seed, uint64(i.number))), due)
+				l.settle(i.Message, l.deliver(ctx, i.Message, l.rng(l.order.Seed, uint64(i.number))), since)
 			})
 		}
 		if l.order.Poisson {
