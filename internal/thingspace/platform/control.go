@@ -16,10 +16,15 @@ const mostControl = 80 << 20
 // control serves the control interface.
 func (s *Simulator) control(router chi.Router) {
 	router.Use(localOnly)
-	router.Get("/registrations", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, named(s.Registrations())) })
+	router.Get("/registrations", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, s.Registrations()) })
 	router.Get("/log-ins", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, s.LogIns()) })
 	router.Get("/sms", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, s.SMSQueues()) })
 	router.Post("/sms", s.controlSMS)
+	router.Post("/send", s.controlSend)
+	router.Get("/archive", func(w http.ResponseWriter, _ *http.Request) {
+		writeJSON(w, http.StatusOK, append([]Archived{}, s.Archive()...))
+	})
+	router.Post("/archive/resend", s.controlResend)
 }
 
 // localOnly lets programs of this machine in, and no page that a browser shows from elsewhere: neither one that posts here (Origin),
@@ -38,22 +43,6 @@ func localOnly(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 		}
 	})
-}
-
-// registration is a [Registration] as the control interface shows it: the password is not in it.
-type registration struct {
-	Account  string `json:"account"`
-	Service  string `json:"service"`
-	URL      string `json:"url"`
-	Username string `json:"username"`
-}
-
-func named(list []Registration) []registration {
-	shown := make([]registration, 0, len(list))
-	for _, n := range list {
-		shown = append(shown, registration{n.Account, string(n.Service), n.URL, n.Credentials.Username})
-	}
-	return shown
 }
 
 // SMSResult is what became of a text that a device sent.

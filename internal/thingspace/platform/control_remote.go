@@ -10,8 +10,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-
-	"callbackd/internal/callback"
 )
 
 // Remote is a simulator that runs in another process, by its control interface.
@@ -33,13 +31,8 @@ func NewRemote(address string) (*Remote, error) {
 func (r *Remote) Close() { r.http.CloseIdleConnections() }
 
 // Registrations lists what is registered, without the passwords.
-func (r *Remote) Registrations(ctx context.Context) ([]Registration, error) {
-	var shown []registration
-	err := r.call(ctx, http.MethodGet, "registrations", nil, &shown)
-	list := make([]Registration, 0, len(shown))
-	for _, n := range shown {
-		list = append(list, Registration{n.Account, callback.Service(n.Service), n.URL, Credentials{Username: n.Username}})
-	}
+func (r *Remote) Registrations(ctx context.Context) (list []Registration, err error) {
+	err = r.call(ctx, http.MethodGet, "registrations", nil, &list)
 	return list, err
 }
 
@@ -101,6 +94,9 @@ func (r *Remote) do(ctx context.Context, method, path string, body any) (*http.R
 	const longest = 64 << 10
 	if json.NewDecoder(io.LimitReader(response.Body, longest)).Decode(&f) != nil || f.Error == "" {
 		return nil, fmt.Errorf("%s answers %s: is it a simulator?", strings.TrimSuffix(r.url, "/control/"), response.Status)
+	}
+	if f.Error == ErrNotArchived.Error() {
+		return nil, ErrNotArchived
 	}
 	return nil, errors.New(f.Error)
 }

@@ -20,6 +20,10 @@
 //	GET  /control/log-ins         a [LogIns]: how often each user tried
 //	GET  /control/sms             [a SMSQueue]: what waits for StartSmsCallback
 //	POST /control/sms             takes a [SMS] that a device sends; answers a [SMSResult]
+//	POST /control/send            takes an [Order]; answers lines of {"progress": a [Progress]}, and at the end {"report": a [Report]}, with an
+//	                              "error" beside it if the order was cut short
+//	GET  /control/archive         [an [Archived]]: what was never acknowledged
+//	POST /control/archive/resend  takes a [Selection]; answers a [Resent]
 //
 // # Messages
 //
@@ -69,5 +73,11 @@ type Credentials struct{ Username, Password string }
 // Format implements [fmt.Formatter]: no verb shows the password.
 func (c Credentials) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "{%s [redacted]}", c.Username) }
 
-// MarshalText serves JSON and logs, and has no password either.
+// MarshalText serves JSON and logs, and writes the user name alone.
 func (c Credentials) MarshalText() ([]byte, error) { return []byte(c.Username), nil }
+
+// UnmarshalText reads what MarshalText wrote.
+func (c *Credentials) UnmarshalText(text []byte) error {
+	*c = Credentials{Username: string(text)}
+	return nil
+}

@@ -12,10 +12,10 @@ import (
 
 // Registration says where the callbacks of a service go, for one account. There is at most one for each service of an account.
 type Registration struct {
-	Account     string
-	Service     callback.Service
-	URL         string
-	Credentials Credentials
+	Account     string           `json:"account"`
+	Service     callback.Service `json:"service"`
+	URL         string           `json:"url"`
+	Credentials Credentials      `json:"username"` // without the password
 }
 
 var (
