@@ -18,3 +18,23 @@ func (s *State) Update(ctx context.Context, name string, change func(old []byte)
 
 // Read is read.
 func (s *State) Read(name string) ([]byte, error) { return s.read(name) }
+
+// Readings are all that is made of an answer.
+type Readings struct {
+	List                []Registration
+	Token               string
+	Fault               *Fault
+	Err, ListErr, NoTok error
+}
+
+// ReadEverything reads an answer in every way.
+func ReadEverything(raw []byte, charset, operation, account string, most int, secrets ...string) (r Readings) {
+	a, err := readAnswer(raw, charset, most)
+	if r.Err = err; err != nil {
+		return r
+	}
+	r.Fault = a.payload.fault(operation, secrets)
+	r.List, r.ListErr = a.registrations(account)
+	r.Token, r.NoTok = a.sessionToken()
+	return r
+}
