@@ -163,23 +163,30 @@ func poll(ts *testscript.TestScript, condition func() bool) error {
 }
 
 func certificate(ts *testscript.TestScript, args []string) error {
-	private, err := ecdsa.GenerateKey(elliptic.P256(), cryptorand.Reader)
+	cert, key, err := certificatePEM()
 	if err != nil {
 		return err
+	}
+	return errors.Join(os.WriteFile(ts.MkAbs(args[0]), cert, 0o600), os.WriteFile(ts.MkAbs(args[1]), key, 0o600))
+}
+
+// certificatePEM makes a certificate for 127.0.0.1 that signs itself, and its key.
+func certificatePEM() (cert, key []byte, err error) {
+	private, err := ecdsa.GenerateKey(elliptic.P256(), cryptorand.Reader)
+	if err != nil {
+		return nil, nil, err
 	}
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().AddDate(1, 0, 0), IsCA: true, BasicConstraintsValid: true,
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
 	der, err := x509.CreateCertificate(cryptorand.Reader, template, template, private.Public(), private)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	key, err := x509.MarshalPKCS8PrivateKey(private)
+	encoded, err := x509.MarshalPKCS8PrivateKey(private)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	return errors.Join(
-		os.WriteFile(ts.MkAbs(args[0]), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600),
-		os.WriteFile(ts.MkAbs(args[1]), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}), 0o600))
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: encoded}), nil
 }
 
 // sameShape checks what other programs rely on: the two commands tell the same facts under the same names.
