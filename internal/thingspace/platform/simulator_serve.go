@@ -1,6 +1,7 @@
 package platform
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -50,9 +51,10 @@ func (s *Simulator) LogIns() LogIns { return s.sessions.logIns() }
 // SMSQueues counts the texts that wait for StartSmsCallback.
 func (s *Simulator) SMSQueues() []SMSQueue { return s.sms.counts() }
 
-// SendSMS has a device of an account send a text, and reports whether the listener acknowledged it. Otherwise it waits for
+// SendSMS has a device of an account, of the first if none is named, send a text, and reports whether the listener acknowledged it. Otherwise it waits for
 // StartSmsCallback.
 func (s *Simulator) SendSMS(ctx context.Context, m SMS) (delivered bool, err error) {
+	m.Account = cmp.Or(m.Account, s.options.Accounts[0].Name)
 	if !slices.ContainsFunc(s.options.Accounts, func(a Account) bool { return a.Name == m.Account }) {
 		return false, fmt.Errorf("there is no account %q", shorten(m.Account))
 	}
