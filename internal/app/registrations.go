@@ -29,41 +29,56 @@ func WantedRegistrations(c *config.Config, a config.Account) []registration.Want
 	return list
 }
 
-// watches are what looks at the platform's registrations, as parts by their names. One that cannot begin is logged, and no more: receiving
-// needs none.
+// watches are what looks at the platform's registrations, as parts by their names.
 func (a *App) watches() map[string]func(context.Context) error {
 	if a.c.Registrations.Watch == 0 || len(a.c.Accounts) == 0 {
 		return nil
 	}
 	state, err := registration.OpenState(a.c.DataDir)
-	if err != nil {
-		a.log.Error("what the platform holds is not watched", zap.Error(err))
-		return nil
-	}
 	metrics := registration.NewMetrics(a.registry)
 	watches := make(map[string]func(context.Context) error)
 	for _, account := range a.c.Accounts {
-		client, err := RegistrationClient(a.c, account, state)
-		if err != nil {
-			a.log.Error("what the platform holds is not watched", zap.String("account", account.Name), zap.Error(err))
-			continue
+		p := platform{unusable: err}
+		if err == nil {
+			p.client, p.unusable = RegistrationClient(a.c, account, state)
 		}
 		w := registration.NewWatch(registration.WatchOptions{
-			Account: account.Name, Label: account.Label(), Wanted: WantedRegistrations(a.c, account), Platform: client,
+			Account: account.Name, Label: account.Label(), Wanted: WantedRegistrations(a.c, account), Platform: p,
 			Interval: a.c.Registrations.Watch, Metrics: metrics, Log: a.log,
 		})
-		watches["watch of "+account.Name] = func(ctx context.Context) error { return a.watch(ctx, account.Name, w, client) }
+		watches["watch of "+account.Name] = func(ctx context.Context) error { return a.watch(ctx, account.Name, w, p) }
 	}
 	return watches
 }
 
+// platform is the platform for one account, or why it cannot be asked: which its watch then logs and counts.
+type platform struct {
+	client   *registration.Client
+	unusable error
+}
+
+// List implements [registration.Lister].
+func (p platform) List(ctx context.Context, account string) ([]registration.Registration, error) {
+	if p.unusable != nil {
+		return nil, p.unusable
+	}
+	return p.client.List(ctx, account)
+}
+
+func (p platform) close(ctx context.Context) error {
+	if p.unusable != nil {
+		return nil
+	}
+	return p.client.Close(ctx)
+}
+
 // watch runs until ctx ends, whatever happens to w: a part that ends by itself would stop the receiving.
-func (a *App) watch(ctx context.Context, account string, w *registration.Watch, client *registration.Client) error {
+func (a *App) watch(ctx context.Context, account string, w *registration.Watch, p platform) error {
 	log := a.log.With(zap.String("account", account))
 	func() {
 		defer func() {
-			if p := recover(); p != nil {
-				log.Error("what the platform holds is not watched any more: the watch panicked", zap.Any("panic", p), zap.Stack("stack"))
+			if v := recover(); v != nil {
+				log.Error("what the platform holds is not watched any more: the watch panicked", zap.Any("panic", v), zap.Stack("stack"))
 			}
 		}()
 		if err := w.Run(ctx); err != nil {
@@ -71,7 +86,7 @@ func (a *App) watch(ctx context.Context, account string, w *registration.Watch, 
 		}
 	}()
 	<-ctx.Done()
-	if err := client.Close(ctx); err != nil {
+	if err := p.close(ctx); err != nil {
 		log.Warn("could not log out from the platform: the session ends by itself", zap.Error(err))
 	}
 	return nil
