@@ -25,11 +25,13 @@ func TestDemoTellsWhatHappensAndSumsUp(t *testing.T) {
 	}
 	for _, want := range []string{
 		`(?m)^  \S+ inbox list --config \S+callbackd.yaml$`,
-		`(?m)^ResumeTrackingNotification  the published sample, to 127\.0\.0\.1:\d+$`,
+		`(?m)^  DeviceUsage {10,}http://127\.0\.0\.1:\d+/$`,
+		`(?m)^ResumeTrackingNotification  the published sample, to http://127\.0\.0\.1:\d+/$`,
 		`(?m)^   acknowledged after \S+: stored$`,
 		`(?m)^   handled: Comment for Mdn:3124705797: .*Device will be auto resumed on - 3/15/2017`,
 		`(?m)^   acknowledged after \S+: known already, so it is neither stored nor handled again$`,
-		`(?m)^9 sent, 1 of them again; 9 acknowledged, 8 stored, 8 delivered\.`,
+		`(?m)^Unregistered: the platform holds 0 listeners\.$`,
+		`(?m)^9 sent, 1 of them again; 9 acknowledged, 8 stored, 8 delivered; 0 in the platform's archive\.`,
 	} {
 		if !regexp.MustCompile(want).MatchString(out.String()) {
 			t.Errorf("nothing matches %s:\n%s", want, out.String())
@@ -61,7 +63,8 @@ func TestDemoCanBeLookedInto(t *testing.T) {
 	for _, d := range []*shownDemo{first, second} {
 		d.readTo("handled: ")
 		file := configOf(t, d.text)
-		for args, want := range map[string]string{"inbox list": "ResumeTrackingNotification", "send --service DeviceUsage": "acknowledged with 200"} {
+		for args, want := range map[string]string{"inbox list": "ResumeTrackingNotification", "registrations list": "ours     as it is",
+			"send --service DeviceUsage": "acknowledged with 200"} {
 			out, err := callbackd(t, append(strings.Fields(args), "--config", file)...).CombinedOutput()
 			if err != nil || !strings.Contains(string(out), want) {
 				t.Errorf("%s: %v\n%s", args, err, out)
@@ -70,6 +73,7 @@ func TestDemoCanBeLookedInto(t *testing.T) {
 		if err := d.cmd.Process.Signal(os.Interrupt); err != nil { // as Ctrl-C does
 			t.Fatal(err)
 		}
+		d.readTo("Unregistered: the platform holds 0 listeners.")
 		d.readTo(" sent, 0 of them again; ")
 		if err := d.end(); err != nil {
 			t.Errorf("%v\n%s", err, d.text)
