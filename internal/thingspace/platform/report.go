@@ -18,7 +18,7 @@ type Tally struct {
 	Lost         int `json:"lost"`         // not answered, the last time, or not even taken
 	Stopped      int `json:"stopped"`      // cut short
 	Unregistered int `json:"unregistered"` // there was no listener: not sent
-	Unsent       int `json:"unsent"`       // too many were under way already: not sent
+	Unsent       int `json:"unsent"`       // too many were under way, or the sending was stopped before: not sent
 	Archived     int `json:"archived"`     // of those that were not acknowledged
 	Queued       int `json:"queued"`       // texts of devices, until StartSmsCallback
 	Repeats      int `json:"repeats"`      // tries after the first of a message
@@ -96,7 +96,11 @@ func (c *counter) settled(d delivery, took time.Duration) {
 	case failed, unanswered:
 		c.Lost++
 	case stopped:
-		c.Stopped++
+		if d.tries == 0 {
+			c.Unsent++
+		} else {
+			c.Stopped++
+		}
 	case unregistered:
 		if d.tries == 0 {
 			c.Unregistered++
