@@ -10,12 +10,9 @@ import (
 	"time"
 	"unicode"
 
-	"callbackd/internal/callback"
 	"callbackd/internal/handler"
 	"callbackd/internal/inbox"
 	"callbackd/internal/inbox/sqlite"
-	"callbackd/internal/soap"
-	"callbackd/internal/thingspace"
 
 	"github.com/spf13/cobra"
 )
@@ -28,7 +25,7 @@ func (e *env) inbox() *cobra.Command {
 			"These commands work while callbackd serves and while it does not: they read the inbox themselves, and ask the running\n" +
 			"callbackd for changes, over the control socket in data_dir. What they print holds personal data.",
 	}
-	c.AddCommand(e.inboxList(), e.inboxShow(), e.inboxExport(), e.inboxStats(),
+	c.AddCommand(e.inboxList(), e.inboxShow(), e.inboxExport(), e.inboxFixture(), e.inboxStats(),
 		e.inboxRelease(), e.inboxRequeue(), e.inboxReplay(), e.inboxErase(), e.inboxBackup(), e.inboxRestore())
 	return c
 }
@@ -166,7 +163,7 @@ type shown struct {
 	RepeatOf   int64            `json:"repeat_of,omitempty"`
 	SeenAt     []inbox.Sighting `json:"seen_at"`
 	Deliveries []delivery       `json:"deliveries"`
-	Event      *handler.Event   `json:"event,omitempty"`
+	Event      *handler.Event   `json:"event,omitempty"` // as schemas/event.schema.json describes it
 	// DecodeError says why there is no event.
 	DecodeError string `json:"decode_error,omitempty"`
 	Payload     string `json:"payload"`
@@ -203,20 +200,35 @@ func (e *env) inboxShow() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "show SEQ",
 		Short: "Show one entry: its facts, violations, sightings, deliveries with their causes, event and payload",
+		Long: "Show one entry: its facts, violations, sightings, deliveries with their causes, event and payload.\n\n" +
+			"With -o json the key event holds what handlers get, a CloudEvents 1.0 event as schemas/event.schema.json describes it, and --event\n" +
+			"prints that alone, on one line. Its id is the entry's; handlers see that of their delivery, which is among the deliveries.",
 		Example: `  callbackd inbox show 42
-  callbackd inbox show 42 -o json`,
+  callbackd inbox show 42 -o json
+  callbackd inbox show 42 --event | my-program`,
 		Args: cobra.ExactArgs(1),
 	}
 	o := output(c)
+	event := c.Flags().Bool("event", false, "print the event alone, as handlers get it")
 	c.RunE = func(cmd *cobra.Command, args []string) error {
+		if *event && cmd.Flags().Changed("output") {
+			return usagef("--event prints the event alone: leave out --output")
+		}
 		q, err := new(filter).query(cmd, args)
 		if err != nil {
 			return err
 		}
 		return e.withReader(cmd.Context(), func(r *sqlite.Reader) error {
 			s, err := show(cmd.Context(), r, q.Seqs[0])
-			if err != nil {
+			switch {
+			case err != nil:
 				return err
+			case *event && s.Event == nil:
+				return fmt.Errorf("entry %d has no event: %s", s.Seq, s.DecodeError)
+			case *event:
+				encoder := json.NewEncoder(e.out)
+				encoder.SetEscapeHTML(false)
+				return encoder.Encode(s.Event)
 			}
 			return e.print(*o, s, func(w io.Writer) { s.table(w) })
 		})
@@ -242,15 +254,9 @@ func show(ctx context.Context, r *sqlite.Reader, seq int64) (*shown, error) {
 		s.DecodeError = "erased on request"
 		return s, nil
 	}
-	m, err := thingspace.ReadStored(entry.Body, soap.Limits{})
-	if err != nil {
+	if s.Event, err = eventOf(&entry); err != nil {
 		s.DecodeError = err.Error()
-		return s, nil
 	}
-	d := handler.Delivery{ID: entry.ID, EntryID: entry.ID, Seq: entry.Seq, ReceivedAt: entry.ReceivedAt, Service: callback.Service(entry.Service),
-		Account: entry.Account, Flags: entry.Flags(), Callback: &m.Callback}
-	event := d.Event()
-	s.Event = &event
 	return s, nil
 }
 

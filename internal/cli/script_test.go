@@ -48,6 +48,7 @@ func TestMain(m *testing.M) {
 //	until RE callbackd ARGS...    run it until it exits with 0 and what it prints matches
 //	ready URL                     wait until the URL answers 200
 //	certificate CERT KEY          make a certificate for 127.0.0.1, and its key
+//	tells-nobody SHOWN FIXTURE    check that `inbox fixture` printed the same event as `inbox show -o json`, about nobody
 //	same-shape LIST EXPORT        check what `inbox list -o json` and `inbox export` printed, of the same two entries
 func TestScripts(t *testing.T) {
 	t.Parallel()
@@ -57,11 +58,12 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames: true,
 		Setup:              setUp,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits":       command("exits N callbackd ARGS...", 2, exits),
-			"until":       command("until RE callbackd ARGS...", 2, until),
-			"ready":       command("ready URL", 1, ready),
-			"certificate": command("certificate CERT KEY", 2, certificate),
-			"same-shape":  command("same-shape LIST EXPORT", 2, sameShape),
+			"exits":        command("exits N callbackd ARGS...", 2, exits),
+			"until":        command("until RE callbackd ARGS...", 2, until),
+			"ready":        command("ready URL", 1, ready),
+			"certificate":  command("certificate CERT KEY", 2, certificate),
+			"tells-nobody": command("tells-nobody SHOWN FIXTURE", 2, tellsNobody),
+			"same-shape":   command("same-shape LIST EXPORT", 2, sameShape),
 		},
 	})
 }
