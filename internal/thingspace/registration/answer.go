@@ -62,7 +62,7 @@ func readAnswer(raw []byte, charset string, most int) (answer, error) {
 // readNode reads the element whose start tag is the current token, to its end. The content of a password is never kept.
 func readNode(s *soap.Scanner) (*node, error) {
 	n := &node{name: s.Name().Local}
-	depth, secret := s.Depth(), strings.EqualFold(n.name, "Password")
+	depth, secret := s.Depth(), strings.Contains(strings.ToLower(n.name), "password")
 	var text strings.Builder
 	for {
 		token, err := s.Next()

@@ -239,7 +239,8 @@ func TestARegistrationThatFailedIsNoSuccess(t *testing.T) {
 	s := newServer(t)
 	c := newClient(t, options(t, s))
 	r := held("DeviceUsage", "https://a.example/")
-	s.answer("RegisterCallback", output("RegisterCallback", `<a:CallbackFailure><a:Reason>cannot reach it with p4ss</a:Reason></a:CallbackFailure>`))
+	s.answer("RegisterCallback", output("RegisterCallback", `<a:CallbackFailure><a:Reason>cannot reach it with p4ss</a:Reason>`+
+		`<a:Password>other</a:Password><a:OldPassword><a:Text>other</a:Text></a:OldPassword></a:CallbackFailure>`))
 	err := c.Register(t.Context(), r, registration.Login{Username: "u", Password: "p4ss"})
 	var fault *registration.Fault
 	if !errors.As(err, &fault) || fault.Code != "CallbackFailure" || fault.Text != "cannot reach it with [redacted]" {

@@ -233,6 +233,9 @@ func unanswered(ctx context.Context, err error) error {
 		return err
 	}
 	advice := "check the network, and HTTPS_PROXY if a proxy leads out"
+	if ctx.Err() != nil {
+		advice = "the platform or the way to it is slow: try again, or raise platform.timeout"
+	}
 	var certificate *tls.CertificateVerificationError
 	if errors.As(err, &certificate) {
 		advice = "this machine does not trust the certificate: if a proxy of yours shows it, add its authority to those of the system; " +

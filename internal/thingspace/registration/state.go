@@ -27,6 +27,9 @@ func OpenState(dataDir string) (*State, error) {
 		return nil, fmt.Errorf("create %s: %w: it keeps what was registered and which log-ins were refused; "+
 			"give data_dir to the user that runs this command", dir, err)
 	}
+	if err := syncDir(dataDir); err != nil {
+		return nil, err
+	}
 	return &State{dir: dir, iterations: hashIterations}, nil
 }
 

@@ -91,12 +91,12 @@ func TestAnUpdateThatFailsChangesNothing(t *testing.T) {
 			t.Errorf("%s: %v", rule, err)
 		}
 	}
-	// A folder where the file should be lets the rename fail, the last of the steps.
-	if err := os.Mkdir(filepath.Join(dir, "registrations", "other"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := state.Update(t.Context(), "other", func([]byte) ([]byte, error) { return []byte("x"), nil }); err == nil {
-		t.Error("a folder was replaced")
+	// A folder where the file should be lets the rename fail, which comes late.
+	err := state.Update(t.Context(), "other", func([]byte) ([]byte, error) {
+		return []byte("x"), os.Mkdir(filepath.Join(dir, "registrations", "other"), 0o700)
+	})
+	if err == nil || !strings.Contains(err.Error(), "write state: rename") {
+		t.Errorf("a folder was replaced: %v", err)
 	}
 	if left, err := filepath.Glob(filepath.Join(dir, "registrations", "*.new")); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)

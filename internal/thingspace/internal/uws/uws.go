@@ -7,7 +7,7 @@
 //
 // What they cannot say: nil instead of absent, and an element in a namespace other than its root's. The members of Input and Output
 // of the platform's services stand in such a namespace, so a client of theirs that marshals these types as they are writes what
-// the platform refuses.
+// the platform refuses. Package registration fills them in and writes them itself.
 package uws
 
 //go:generate go tool gowsdl -d . -p connectivity -o connectivity.go ../../../../wsdl/enhanced-connectivity.wsdl
