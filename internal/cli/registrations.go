@@ -141,9 +141,9 @@ func (r *registrar) accounts() ([]config.Account, error) {
 	return chosen, nil
 }
 
-// each does the same at each account. What fails at one is told, and keeps nothing from the others. The services are those of the command
-// line, which the configuration has to name.
-func (r *registrar) each(ctx context.Context, services []string, do func(context.Context, *atAccount) error) (err error) {
+// each does the same at each account. What fails at one is told, and keeps nothing from the others. usable, if not nil, judges the command line
+// by the configuration before anybody is asked.
+func (r *registrar) each(ctx context.Context, usable func() error, do func(context.Context, *atAccount) error) (err error) {
 	if r.config, _, err = r.load(); err != nil {
 		return err
 	}
@@ -151,8 +151,8 @@ func (r *registrar) each(ctx context.Context, services []string, do func(context
 	if err != nil {
 		return err
 	}
-	for _, name := range services {
-		if err := r.received(name); err != nil {
+	if usable != nil {
+		if err := usable(); err != nil {
 			return err
 		}
 	}
@@ -163,13 +163,15 @@ func (r *registrar) each(ctx context.Context, services []string, do func(context
 	return r.atEach(ctx, chosen, do)
 }
 
-// received refuses a service whose callbacks would find nobody.
-func (r *registrar) received(name string) error {
-	switch {
-	case !slices.Contains(serviceNames(), name):
-		return usagef("no service %q: one of %s", name, strings.Join(serviceNames(), ", "))
-	case r.config.Services[name] == nil:
-		return usagef("the configuration receives no %s: its callbacks would find nobody; add it under services", name)
+// received refuses services whose callbacks would find nobody.
+func (r *registrar) received(services []string) error {
+	for _, name := range services {
+		switch {
+		case !slices.Contains(serviceNames(), name):
+			return usagef("no service %q: one of %s", name, strings.Join(serviceNames(), ", "))
+		case r.config.Services[name] == nil:
+			return usagef("the configuration receives no %s: its callbacks would find nobody; add it under services", name)
+		}
 	}
 	return nil
 }
@@ -180,10 +182,7 @@ func (r *registrar) atEach(ctx context.Context, chosen []config.Account, do func
 	failed := 0
 	for _, account := range chosen {
 		a := &atAccount{registrar: r, Account: account, report: report{Account: account.Name}}
-		var usage *usageError
 		switch err := a.do(ctx, do); {
-		case errors.As(err, &usage):
-			return err
 		case errors.Is(err, errNotFound):
 			missed = append(missed, fmt.Errorf("account %s: %w", account.Name, err))
 		case err != nil:

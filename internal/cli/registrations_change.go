@@ -291,16 +291,22 @@ A URL of --url that the configuration does not have is what the next apply chang
 	r.allowFlag(c)
 	url := c.Flags().String("url", "", "the `URL` to register (default: the service's public_url)")
 	c.RunE = func(cmd *cobra.Command, args []string) error {
-		return r.each(cmd.Context(), args, func(ctx context.Context, a *atAccount) error {
+		usable := func() error {
+			if err := r.received(args); err != nil {
+				return err
+			}
+			if *url == "" && r.config.Services[args[0]].PublicURL == "" {
+				return usagef("%s: %s has no public_url: set it, or name the URL with --url", r.config.Place("services."+args[0]), args[0])
+			}
+			return nil
+		}
+		return r.each(cmd.Context(), usable, func(ctx context.Context, a *atAccount) error {
 			wanted, err := a.wanted(args)
 			if err != nil {
 				return err
 			}
 			if *url != "" {
 				wanted[0].URL = *url
-			}
-			if wanted[0].URL == "" {
-				return usagef("%s: %s has no public_url: set it, or name the URL with --url", a.config.Place("services."+args[0]), args[0])
 			}
 			_, err = a.apply(ctx, func(held []registration.Registration, owned func(service, url string) bool) registration.Plan {
 				p := registration.MakePlan(a.Name, wanted, held, owned, a.takeOver)
@@ -380,7 +386,7 @@ The exit code is 3 if there is nothing to register again.`,
 	r.takeOverFlag(c)
 	r.allowFlag(c)
 	c.RunE = func(cmd *cobra.Command, args []string) error {
-		return r.each(cmd.Context(), args, func(ctx context.Context, a *atAccount) error {
+		return r.each(cmd.Context(), func() error { return r.received(args) }, func(ctx context.Context, a *atAccount) error {
 			wanted, err := a.wanted(args)
 			if err != nil {
 				return err

@@ -33,7 +33,7 @@ type Account struct {
 // keeps nothing from starting.
 func (a Account) LogIn() (registration.Login, error) {
 	if a.unread != nil {
-		return registration.Login{}, fmt.Errorf("the password of account %s: %w", a.Name, a.unread)
+		return registration.Login{}, fmt.Errorf("read the API user's password: %w", a.unread)
 	}
 	return registration.Login{Username: a.Username, Password: a.Password.Reveal()}, nil
 }
