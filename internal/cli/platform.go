@@ -30,7 +30,7 @@ func (e *env) platform() *cobra.Command {
 		Long: "Simulate ThingSpace on this machine, which it cannot reach: log in, register and unregister as with the real one, and have it send\n" +
 			"callbacks of every service by the platform's rules.",
 	}
-	c.AddCommand(e.platformServe(), e.platformSMS(), e.platformStatus())
+	c.AddCommand(e.platformServe(), e.platformSend(), e.platformArchive(), e.platformSMS(), e.platformStatus())
 	return c
 }
 
@@ -88,8 +88,8 @@ func (e *env) platformServe() *cobra.Command {
 	return c
 }
 
-func names[T any](list []T, name func(T) string) []string {
-	var all []string
+func names[T, U any](list []T, name func(T) U) []U {
+	var all []U
 	for _, v := range list {
 		all = append(all, name(v))
 	}

@@ -161,15 +161,20 @@ func (s *sender) file(ctx context.Context, path string) error {
 	if s.service == "" {
 		return usagef("%s holds a message: name the service with --service", path)
 	}
+	message, err := readMessage(r)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", path, err)
+	}
+	return s.post(ctx, callback.Service(s.service), message)
+}
+
+func readMessage(r io.Reader) ([]byte, error) {
 	const largest = 64 << 20
 	message, err := io.ReadAll(io.LimitReader(r, largest+1))
 	if err == nil && len(message) > largest {
 		err = fmt.Errorf("the message is larger than %d MiB", largest>>20)
 	}
-	if err != nil {
-		return fmt.Errorf("read %s: %w", path, err)
-	}
-	return s.post(ctx, callback.Service(s.service), message)
+	return message, err
 }
 
 // firstByte is the first that is not white space, 0 if there is none. It stays to be read.
@@ -328,16 +333,9 @@ func (s *sender) newClient() (*platform.Client, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.Proxy = nil // the platform uses none of ours
 	if s.caFile != "" {
-		pem, err := os.ReadFile(s.caFile)
+		pool, err := rootsWith(s.caFile)
 		if err != nil {
 			return nil, err
-		}
-		pool, err := x509.SystemCertPool()
-		if err != nil {
-			pool = x509.NewCertPool()
-		}
-		if !pool.AppendCertsFromPEM(pem) {
-			return nil, usagef("--ca-file %s holds no certificate", s.caFile)
 		}
 		transport.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 	}

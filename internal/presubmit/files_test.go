@@ -98,6 +98,7 @@ var needed = map[string]string{
 	"github.com/google/uuid":                   "IDs that sort by time",
 	"github.com/hooklift/gowsdl":               "Go types of the WSDLs, and the tool that makes them",
 	"github.com/jacoelho/xsd":                  "validation against the schemas",
+	"github.com/mattn/go-isatty":               "a progress line where there is a terminal",
 	"github.com/pires/go-proxyproto":           "the PROXY protocol of load balancers",
 	"github.com/pressly/goose/v3":              "migrations of the inbox",
 	"github.com/prometheus/client_golang":      "metrics",

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"callbackd/internal/callback"
+
+	"go.uber.org/zap"
 )
 
 // Order says what to send.
@@ -126,6 +128,8 @@ func (s *Simulator) Send(ctx context.Context, o Order, progress func(Progress)) 
 	if !s.start(ctx, func(run context.Context) {
 		l := &load{flight: s.sender.flight(run, o.Account, o.Connections), order: o, counters: make(map[callback.Service]*counter)}
 		report = l.send(ctx, next, progress)
+		l.log.Info("order", zap.String("account", o.Account), zap.Uint64("seed", o.Seed), zap.Int("offered", report.Total.Offered),
+			zap.Int("acked", report.Total.Acked), zap.Int("refused", report.Total.Refused), zap.Int("lost", report.Total.Lost))
 		if err = ctx.Err(); err == nil && run.Err() != nil {
 			err = errStopping
 		}
@@ -350,8 +354,10 @@ func (l *load) report() Report {
 		}
 	}
 	r.Total = total.report("")
-	if span := l.last.Sub(l.first).Seconds(); span > 0 {
-		r.Rate = float64(r.Total.Sent-1) / span
+	if span := l.last.Sub(l.first).Seconds(); r.ClosedLoop && r.Seconds > 0 {
+		r.Rate = float64(r.Total.Sent) / r.Seconds
+	} else if span > 0 {
+		r.Rate = float64(r.Total.Sent-1) / span // n messages have n-1 gaps
 	}
 	return r
 }
