@@ -236,6 +236,7 @@ func (a *App) started() {
 func (a *App) handlers(ctx context.Context) ([]dispatch.Instance, error) {
 	var instances []dispatch.Instance
 	var names []string
+	orders := make(map[string]inbox.Order)
 	for _, name := range a.c.HandlerNames() {
 		h := a.c.Handlers[name]
 		env := handler.Env{Name: name, Log: a.log.Named("handler").With(zap.String("handler", name))}
@@ -248,9 +249,13 @@ func (a *App) handlers(ctx context.Context) ([]dispatch.Instance, error) {
 		a.teardown.push(handlerStep+name, opened.Close)
 		instances = append(instances, dispatch.Instance{Name: name, Handler: opened, Policy: h.Delivery.Policy(), Unopened: err != nil})
 		names = append(names, name)
+		orders[name] = h.Delivery.Order()
 	}
 	removed, err := a.store.Register(ctx, names)
 	if err != nil {
+		return nil, fmt.Errorf("register handlers: %w", err)
+	}
+	if err := a.store.OrderBy(ctx, orders); err != nil {
 		return nil, fmt.Errorf("register handlers: %w", err)
 	}
 	for name, n := range removed {

@@ -22,6 +22,7 @@ import (
 	"callbackd/internal/callback"
 	"callbackd/internal/dispatch"
 	"callbackd/internal/handler"
+	"callbackd/internal/inbox"
 	"callbackd/internal/receiver"
 	"callbackd/internal/thingspace/registration"
 )
@@ -99,21 +100,69 @@ type Handler struct {
 // Delivery says how deliveries to a handler are made.
 type Delivery struct {
 	Concurrency int           `yaml:"concurrency"`
+	Rate        Rate          `yaml:"rate"`
 	Timeout     time.Duration `yaml:"timeout"`
 	MaxAttempts int           `yaml:"max_attempts"`
 	Backoff     Backoff       `yaml:"backoff"`
+	Breaker     Breaker       `yaml:"breaker"`
+	OrderBy     OrderBy       `yaml:"order_by"`
+	HeadOfLine  HeadOfLine    `yaml:"head_of_line"`
 }
 
-// Backoff between the attempts of a delivery.
+// Rate bounds the attempts that begin in a second; 0 is no bound.
+type Rate struct {
+	PerSecond float64 `yaml:"per_second"`
+	Burst     int     `yaml:"burst"`
+}
+
+// Backoff between the attempts of a delivery, and between the probes of a breaker.
 type Backoff struct {
 	Min time.Duration `yaml:"min"`
 	Max time.Duration `yaml:"max"`
 }
 
+// Breaker says when a handler counts as down.
+type Breaker struct {
+	Failures int     `yaml:"failures"` // running; 0 is never
+	Share    float64 `yaml:"share"`    // of failures among the last 50 attempts; 0 is never
+	Open     Backoff `yaml:"open"`
+}
+
+// OrderBy is what deliveries are kept in order by.
+type OrderBy string
+
+// HeadOfLine says what a dead letter does to those behind it in their order.
+type HeadOfLine string
+
+// The words of order_by and head_of_line.
+const (
+	OrderByNone   OrderBy = "none"
+	OrderByDevice OrderBy = "device"
+
+	HeadOfLineBlock HeadOfLine = "block" // it holds them up until it is requeued or discarded
+	HeadOfLineBury  HeadOfLine = "bury"  // they go on without it
+)
+
+// Order is the order as the inbox keeps it.
+func (d Delivery) Order() inbox.Order {
+	switch {
+	case d.OrderBy != OrderByDevice:
+		return inbox.Unordered
+	case d.HeadOfLine == HeadOfLineBlock:
+		return inbox.DeviceBlock
+	}
+	return inbox.DeviceBury
+}
+
 // Policy is the delivery policy as the dispatcher takes it.
 func (d Delivery) Policy() dispatch.Policy {
-	return dispatch.Policy{Concurrency: d.Concurrency, Timeout: d.Timeout, MaxAttempts: d.MaxAttempts,
-		Backoff: dispatch.Backoff{Min: d.Backoff.Min, Max: d.Backoff.Max}}
+	failures := d.Breaker.Failures
+	if failures == 0 {
+		failures = dispatch.NoBreaker
+	}
+	return dispatch.Policy{Concurrency: d.Concurrency, Timeout: d.Timeout, MaxAttempts: d.MaxAttempts, Backoff: dispatch.Backoff(d.Backoff),
+		Rate:    dispatch.Rate(d.Rate),
+		Breaker: dispatch.Breaker{Failures: failures, Share: d.Breaker.Share, Open: dispatch.Backoff(d.Breaker.Open)}}
 }
 
 // Route sends callbacks to handlers: those of the services, or of all; and of the kinds, or of all.

@@ -209,7 +209,7 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, path string) {
 		d.list(n, v, path)
 	default:
 		d.scalar(n, v, path, map[reflect.Kind]string{
-			reflect.Int: "a whole number", reflect.Bool: "true or false", reflect.String: "a text"}[t.Kind()])
+			reflect.Int: "a whole number", reflect.Bool: "true or false", reflect.String: "a text", reflect.Float64: "a number"}[t.Kind()])
 	}
 }
 
@@ -414,7 +414,7 @@ func (d *decoder) handler(n *yaml.Node, h *Handler, path string) {
 		return
 	}
 	h.Config = h.kind.Config()
-	h.Delivery = Delivery{Concurrency: h.kind.Concurrency}.withDefaults()
+	h.Delivery = defaultDelivery(h.kind)
 	common, known := fieldsOf(reflect.ValueOf(h).Elem())
 	own, ownNames := fieldsOf(reflect.ValueOf(h.Config).Elem())
 	d.pairs(n, path, func(key, value *yaml.Node) {

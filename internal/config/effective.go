@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"fmt"
 
+	"callbackd/internal/dispatch"
+	"callbackd/internal/handler"
+
 	"go.yaml.in/yaml/v3"
 )
 
@@ -41,7 +44,10 @@ func (c Credential) MarshalYAML() (any, error) {
 	return plain(c), nil
 }
 
-func (d Delivery) withDefaults() Delivery {
-	p := d.Policy().WithDefaults()
-	return Delivery{p.Concurrency, p.Timeout, p.MaxAttempts, Backoff{p.Backoff.Min, p.Backoff.Max}}
+// defaultDelivery is how deliveries to a handler of the type are made, unless the file says otherwise.
+func defaultDelivery(kind handler.Type) Delivery {
+	p := dispatch.Policy{Concurrency: kind.Concurrency}.WithDefaults()
+	return Delivery{Concurrency: p.Concurrency, Timeout: p.Timeout, MaxAttempts: p.MaxAttempts, Backoff: Backoff(p.Backoff),
+		Breaker: Breaker{Failures: p.Breaker.Failures, Share: p.Breaker.Share, Open: Backoff(p.Breaker.Open)},
+		OrderBy: OrderByNone, HeadOfLine: HeadOfLineBury}
 }

@@ -131,6 +131,11 @@ func (delivery Delivery) validate(d *decoder, path string) {
 		{".max_attempts", delivery.MaxAttempts >= 1, "must be at least 1; 500 is the default"},
 		{".backoff.min", delivery.Backoff.Min > 0, "must be more than nothing; 1s is the default"},
 		{".backoff.max", delivery.Backoff.Max > 0, "must be more than nothing; 10m is the default"},
+		{".breaker.failures", delivery.Breaker.Failures >= 0, "must not be negative; 0 is never, 10 is the default"},
+		{".breaker.open.min", delivery.Breaker.Open.Min > 0, "must be more than nothing; 1s is the default"},
+		{".breaker.open.max", delivery.Breaker.Open.Max > 0, "must be more than nothing; 1m is the default"},
+		{".order_by", contains([]OrderBy{OrderByNone, OrderByDevice}, delivery.OrderBy), "must be none or device"},
+		{".head_of_line", contains([]HeadOfLine{HeadOfLineBlock, HeadOfLineBury}, delivery.HeadOfLine), "must be block or bury"},
 	} {
 		if !a.good {
 			d.at(path+a.key, Fatal, "%s", a.rule)

@@ -15,12 +15,22 @@ import (
 type Policy struct {
 	// Concurrency is how many are made at once; the default is the handler type's.
 	Concurrency int
+	// Rate bounds how many begin in a second; the default is no bound.
+	Rate Rate
 	// Timeout bounds one attempt; default 30 s.
 	Timeout time.Duration
 	// MaxAttempts is after how many the delivery is buried; default 500, which with the default backoff takes between one and two days.
 	MaxAttempts int
 	// Backoff is between the attempts.
 	Backoff Backoff
+	// Breaker keeps deliveries from a handler that is down.
+	Breaker Breaker
+}
+
+// Rate bounds attempts: PerSecond on average, and Burst at once after a pause. Zero is no bound; the default of Burst is one second's worth.
+type Rate struct {
+	PerSecond float64
+	Burst     int
 }
 
 // Backoff is exponential with full jitter: before attempt n+1 passes a random time up to Min * 2^(n-1), and no more than Max.
@@ -40,6 +50,10 @@ func (p Policy) WithDefaults() Policy {
 	if p.MaxAttempts == 0 {
 		p.MaxAttempts = 500
 	}
+	if p.Rate.Burst == 0 {
+		p.Rate.Burst = int(math.Ceil(min(p.Rate.PerSecond, math.MaxInt32)))
+	}
+	p.Breaker = p.Breaker.withDefaults()
 	if p.Backoff.Min == 0 {
 		p.Backoff.Min = time.Second
 	}
@@ -54,9 +68,9 @@ const (
 	reasonError     = "error"
 	reasonTimeout   = "timeout"
 	reasonPanic     = "panic"
-	reasonPermanent = "permanent"
-	reasonExhausted = "attempts_exhausted"
-	reasonDecode    = "decode_failed"
+	reasonPermanent = inbox.ReasonPermanent
+	reasonExhausted = inbox.ReasonExhausted
+	reasonDecode    = inbox.ReasonDecode
 )
 
 // errPanic and errDecode mark what is not the handler's own error.
@@ -70,6 +84,8 @@ type decision struct {
 	verdict inbox.Verdict
 	reason  string
 	dueAt   time.Time // of a retry
+	// notBefore is set when the handler asked for a pause, which nothing makes shorter.
+	notBefore bool
 }
 
 // longestRetryAfter bounds what a handler may ask for: a destination's nonsense must not postpone a delivery for good.
@@ -87,8 +103,9 @@ func decide(err error, attempt int, p Policy, now time.Time, random float64) dec
 	case attempt >= p.MaxAttempts:
 		return decision{verdict: inbox.VerdictBury, reason: reasonExhausted}
 	}
-	delay := max(p.Backoff.delay(attempt, random), min(handler.RetryDelay(err), longestRetryAfter))
-	return decision{verdict: inbox.VerdictRetry, reason: reason, dueAt: now.Add(delay)}
+	asked := handler.RetryDelay(err)
+	delay := max(p.Backoff.delay(attempt, random), min(asked, longestRetryAfter))
+	return decision{verdict: inbox.VerdictRetry, reason: reason, dueAt: now.Add(delay), notBefore: asked > 0}
 }
 
 func reasonOf(err error) string {
@@ -121,6 +138,7 @@ func (p Policy) Validate() []error {
 		negative bool
 	}{
 		{"concurrency", p.Concurrency < 0}, {"timeout", p.Timeout < 0}, {"max_attempts", p.MaxAttempts < 0},
+		{"rate.per_second", !(p.Rate.PerSecond >= 0)}, {"rate.burst", p.Rate.Burst < 0},
 		{"backoff.min", p.Backoff.Min < 0}, {"backoff.max", p.Backoff.Max < 0},
 	} {
 		if f.negative {
@@ -130,6 +148,7 @@ func (p Policy) Validate() []error {
 	if p.Concurrency > mostConcurrency {
 		errs = append(errs, fmt.Errorf("concurrency: %d is more than %d", p.Concurrency, mostConcurrency))
 	}
+	errs = append(errs, p.Breaker.validate()...)
 	if d := p.WithDefaults(); d.Backoff.Min > d.Backoff.Max {
 		errs = append(errs, fmt.Errorf("backoff.min: %s is more than the %s of backoff.max", d.Backoff.Min, d.Backoff.Max))
 	}

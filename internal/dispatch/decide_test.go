@@ -55,7 +55,7 @@ func TestDecide(t *testing.T) {
 			got := decide(test.err, test.attempt, policy, now, test.random)
 			want := decision{verdict: test.verdict, reason: test.reason}
 			if want.verdict == inbox.VerdictRetry {
-				want.dueAt = now.Add(test.delay)
+				want.dueAt, want.notBefore = now.Add(test.delay), handler.RetryDelay(test.err) > 0
 			}
 			if got != want {
 				t.Errorf("decided %+v, want %+v", got, want)

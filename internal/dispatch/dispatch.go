@@ -9,8 +9,11 @@
 // Delivery is at least once: after a crash, or when a shutdown overtakes a handler, what was under way is made again under the same
 // delivery ID.
 //
-// Order is that of the due times, which is the order of arrival while nothing fails. It holds only for a handler with a concurrency of
-// one, and a delivery that is to be made again does not hold up those behind it. A handler that needs more has to look at Seq.
+// Deliveries begin in the order of arrival, but a retry does not hold up those behind it, and with a concurrency of more than one they
+// overtake each other. A handler whose order is by device gets the deliveries of one device one after the other, whatever fails.
+//
+// A handler that is down is not worn out: after some failures its breaker opens, and it is given a probe now and then. When one succeeds,
+// what failed before goes first, so that a day's backlog comes in the order of arrival.
 //
 // The limits: a handler that ignores its context keeps its place until it returns; a watchdog tells, and so does [Dispatcher.Ready].
 package dispatch
@@ -36,6 +39,9 @@ type Store interface {
 	Settle(...inbox.Settlement)
 	ReleaseClaims(...inbox.DeliveryKey)
 	Wake(handler string) <-chan struct{}
+	// Hasten has what failed before claimed at once.
+	Hasten(ctx context.Context, handler string) error
+	Paused(handler string) bool
 }
 
 // Instance is one configured handler.
@@ -74,7 +80,7 @@ func New(o Options) *Dispatcher {
 	for _, in := range o.Instances {
 		in.Policy = in.Policy.WithDefaults()
 		o.Metrics.prepare(in.Name)
-		r := &runner{Options: &d.o, Instance: in, log: o.Log.With(zap.String("handler", in.Name)), busy: make(map[inbox.DeliveryKey]string)}
+		r := newRunner(&d.o, in)
 		r.gauge()
 		d.runners = append(d.runners, r)
 	}
@@ -123,8 +129,8 @@ func within(limit time.Duration, done <-chan struct{}) bool {
 	}
 }
 
-// Ready names the handlers that are not taking deliveries: those that ignore a time-out, and those that have failed several times
-// running. It MUST NOT decide whether callbacks are received: a broken handler never costs a callback.
+// Ready names the handlers that are not taking deliveries: those that ignore a time-out, those that have failed several times running, and
+// those that an operator has paused. It MUST NOT decide whether callbacks are received: a broken handler never costs a callback.
 func (d *Dispatcher) Ready() error {
 	var unready []string
 	for _, r := range d.runners {
@@ -136,4 +142,26 @@ func (d *Dispatcher) Ready() error {
 		return nil
 	}
 	return errors.New(strings.Join(unready, "; "))
+}
+
+// HandlerState is how a handler stands.
+type HandlerState struct {
+	Name string
+	// Unready says why it is not taking deliveries; empty if it is.
+	Unready string
+	Breaker BreakerState
+	// Until is when an open breaker lets a probe through.
+	Until time.Time
+	// Failures counts the attempts that failed since the last that did not, UnderWay those being made, and Stuck those of them whose time-out
+	// has passed.
+	Failures, UnderWay, Stuck int
+}
+
+// Handlers says how each handler stands.
+func (d *Dispatcher) Handlers() []HandlerState {
+	var list []HandlerState
+	for _, r := range d.runners {
+		list = append(list, r.state())
+	}
+	return list
 }

@@ -584,6 +584,7 @@ func (e *endless) Claim(_ context.Context, name string, limit int) ([]inbox.Deli
 	}
 	return list, time.Time{}, nil
 }
+func (e *endless) Paused(string) bool                 { return false }
 func (e *endless) Settle(...inbox.Settlement)         {}
 func (e *endless) ReleaseClaims(...inbox.DeliveryKey) {}
 

@@ -110,20 +110,26 @@ func (b *bench) message() []byte {
 func (b *bench) append(n int, handlers ...string) (seq int64) {
 	b.Helper()
 	for range n {
-		id, err := uuid.NewV7()
-		if err != nil {
-			b.Fatal(err)
-		}
-		receipt, err := b.store.Append(b.Context(), inbox.Arrival{Handlers: handlers, Entry: inbox.Entry{
-			ID: id.String(), ReceivedAt: time.Now(), Service: "EnhancedConnectivityService", Kind: "SmsMessage", Account: "main", Body: b.message(),
-			Facts: inbox.Facts{Devices: []inbox.Device{{Kind: "mdn", Identifier: phone}}},
-		}})
-		if err != nil {
-			b.Fatal(err)
-		}
-		seq = receipt.Seq
+		seq = b.appendOf(phone, handlers...)
 	}
 	return seq
+}
+
+// appendOf stores an entry about a device.
+func (b *bench) appendOf(device string, handlers ...string) (seq int64) {
+	b.Helper()
+	id, err := uuid.NewV7()
+	if err != nil {
+		b.Fatal(err)
+	}
+	receipt, err := b.store.Append(b.Context(), inbox.Arrival{Handlers: handlers, Entry: inbox.Entry{
+		ID: id.String(), ReceivedAt: time.Now(), Service: "EnhancedConnectivityService", Kind: "SmsMessage", Account: "main", Body: b.message(),
+		Facts: inbox.Facts{Devices: []inbox.Device{{Kind: "mdn", Identifier: device}}},
+	}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return receipt.Seq
 }
 
 // handlerFunc is a handler that is a function.
@@ -151,10 +157,15 @@ func (b *bench) start(instances ...dispatch.Instance) *run {
 	for _, in := range instances {
 		names = append(names, in.Name)
 	}
+	b.register(names...)
+	return b.startOn(b.store, instances...)
+}
+
+func (b *bench) register(names ...string) {
+	b.Helper()
 	if _, err := b.store.Register(b.Context(), names); err != nil {
 		b.Fatal(err)
 	}
-	return b.startOn(b.store, instances...)
 }
 
 func (b *bench) startOn(store dispatch.Store, instances ...dispatch.Instance) *run {

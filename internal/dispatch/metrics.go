@@ -13,6 +13,8 @@ type Metrics struct {
 	attempts      *prometheus.CounterVec
 	seconds, late *prometheus.HistogramVec
 	stuck, ready  *prometheus.GaugeVec
+	breaker       *prometheus.GaugeVec
+	openings      *prometheus.CounterVec
 }
 
 // NewMetrics registers the metrics with reg.
@@ -31,7 +33,11 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		stuck: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "callbackd", Subsystem: "delivery", Name: "stuck_attempts",
 			Help: "Attempts whose handler ignores its time-out."}, []string{"handler"}),
 	}
-	reg.MustRegister(m.attempts, m.seconds, m.late, m.stuck, m.ready)
+	m.breaker = prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "callbackd", Subsystem: "delivery", Name: "breaker_open",
+		Help: "1 while the handler is given nothing but probes, because what it was given failed, else 0."}, []string{"handler"})
+	m.openings = prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "callbackd", Subsystem: "delivery", Name: "breaker_openings_total",
+		Help: "How often the handler's breaker opened; probes that fail are not counted."}, []string{"handler"})
+	reg.MustRegister(m.breaker, m.openings, m.attempts, m.seconds, m.late, m.stuck, m.ready)
 	return m
 }
 
@@ -48,6 +54,8 @@ func (m *Metrics) prepare(name string) {
 	m.late.WithLabelValues(name)
 	m.stuck.WithLabelValues(name)
 	m.ready.WithLabelValues(name).Set(1)
+	m.breaker.WithLabelValues(name)
+	m.openings.WithLabelValues(name)
 }
 
 func (m *Metrics) attempt(name string, d decision, took, lag time.Duration) {

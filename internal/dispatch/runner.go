@@ -4,25 +4,39 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"sync"
 	"time"
 
+	"callbackd/internal/handler"
 	"callbackd/internal/inbox"
 
 	"go.uber.org/zap"
+	"golang.org/x/time/rate"
 )
 
 // runner delivers to one handler.
 type runner struct {
 	*Options
 	Instance
-	log *zap.Logger
+	log     *zap.Logger
+	limiter *rate.Limiter
+	changed chan struct{} // the end of a probe
 
-	mu       sync.Mutex
-	busy     map[inbox.DeliveryKey]string // deliveries with the handler, and their IDs
-	stuck    int                          // of them, those past their time-out
-	failures int                          // attempts that failed since the last that did not
+	mu      sync.Mutex
+	busy    map[inbox.DeliveryKey]string // deliveries with the handler, and their IDs
+	stuck   int                          // of them, those past their time-out
+	breaker breaker
+}
+
+func newRunner(o *Options, in Instance) *runner {
+	limit := rate.Limit(in.Policy.Rate.PerSecond)
+	if limit == 0 {
+		limit = rate.Inf
+	}
+	return &runner{Options: o, Instance: in, log: o.Log.With(zap.String("handler", in.Name)), busy: make(map[inbox.DeliveryKey]string),
+		limiter: rate.NewLimiter(limit, in.Policy.Rate.Burst), changed: make(chan struct{}, 1), breaker: breaker{Breaker: in.Policy.Breaker}}
 }
 
 // ahead is how many claims a runner holds beyond those being handled, so that handlers do not wait for the database.
@@ -30,21 +44,28 @@ const ahead = 64
 
 // run claims until ctx ends; what is under way may go on until hard ends.
 func (r *runner) run(ctx, hard context.Context) {
-	queue := make(chan inbox.Delivery)
+	queue := make(chan assignment)
 	var workers sync.WaitGroup
 	for range r.Policy.Concurrency {
 		workers.Go(func() {
-			for d := range queue {
-				r.deliver(hard, d)
+			for a := range queue {
+				r.deliver(hard, a.delivery, a.probe)
 			}
 		})
 	}
 	defer workers.Wait()
 	defer close(queue)
-	limit := ahead + r.Policy.Concurrency
 	for ctx.Err() == nil {
+		limit, probe, next := r.admit(ahead + r.Policy.Concurrency)
+		if limit == 0 {
+			r.wait(ctx, next, r.changed)
+			continue
+		}
 		from := time.Now()
 		claimed, next, err := r.Store.Claim(ctx, r.Name, limit)
+		if len(claimed) == 0 {
+			r.drop(probe)
+		}
 		switch {
 		case errors.Is(err, inbox.ErrBroken), errors.Is(err, inbox.ErrClosed):
 			return // the inbox has told
@@ -54,12 +75,25 @@ func (r *runner) run(ctx, hard context.Context) {
 		case len(claimed) == 0:
 			r.wait(ctx, next, r.Store.Wake(r.Name))
 		default:
-			r.hand(ctx, queue, claimed)
+			r.hand(ctx, queue, claimed, probe)
 			if len(claimed) < limit { // no backlog
 				r.wait(ctx, from.Add(claimEvery), nil)
 			}
 		}
 	}
+}
+
+// assignment is what a worker gets.
+type assignment struct {
+	delivery inbox.Delivery
+	probe    bool
+}
+
+// admit says how many deliveries the breaker lets through, of limit, whether it is a probe, and when to look again if it is none.
+func (r *runner) admit(limit int) (n int, probe bool, next time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.breaker.admit(time.Now(), limit)
 }
 
 // claimEvery is the least time between two claims while arrivals come in: each transaction of theirs wakes the runner, and a claim for each
@@ -69,16 +103,31 @@ const claimEvery = 5 * time.Millisecond
 // claimRetry is the pause after a claim that failed. New arrivals do not cut it short: they would make it no pause at all.
 const claimRetry = time.Second
 
-// hand gives claimed deliveries to the workers. Those that nobody has taken when ctx ends are released.
-func (r *runner) hand(ctx context.Context, queue chan<- inbox.Delivery, claimed []inbox.Delivery) {
+// hand gives claimed deliveries to the workers, at the handler's rate. Those that nobody has taken when ctx ends, or when the handler is
+// paused or its breaker opens, are released.
+func (r *runner) hand(ctx context.Context, queue chan<- assignment, claimed []inbox.Delivery, probe bool) {
 	for i, delivery := range claimed {
-		select {
-		case queue <- delivery:
-		case <-ctx.Done():
-			r.Store.ReleaseClaims(keys(claimed[i:])...)
-			return
+		if r.limiter.Wait(ctx) == nil && !r.refuses(probe) {
+			select {
+			case queue <- assignment{delivery, probe}:
+				continue
+			case <-ctx.Done():
+			}
 		}
+		r.drop(probe)
+		r.Store.ReleaseClaims(keys(claimed[i:])...)
+		return
 	}
+}
+
+// refuses reports whether what was claimed is not to be begun after all: the handler was paused, or its breaker has opened.
+func (r *runner) refuses(probe bool) bool {
+	if r.Store.Paused(r.Name) {
+		return true
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return !probe && !r.breaker.closed()
 }
 
 // wait returns when ctx ends, at the time of next unless that is zero, or at a signal.
@@ -97,24 +146,40 @@ func (r *runner) wait(ctx context.Context, next time.Time, signal <-chan struct{
 }
 
 // deliver makes one attempt and settles it.
-func (r *runner) deliver(hard context.Context, d inbox.Delivery) {
-	if hard.Err() != nil {
+func (r *runner) deliver(hard context.Context, d inbox.Delivery, probe bool) {
+	if hard.Err() != nil || r.refuses(probe) {
+		r.drop(probe)
 		r.Store.ReleaseClaims(d.DeliveryKey)
 		return
 	}
 	from := time.Now()
 	err := r.attempt(hard, d)
 	if err != nil && hard.Err() != nil {
+		r.drop(probe)
 		r.Store.ReleaseClaims(d.DeliveryKey) // our doing, not the handler's
 		return
 	}
 	now := time.Now()
-	result := decide(err, d.Attempt, r.Policy, now, rand.Float64())
+	policy, made := r.Policy, d.Attempt
+	if probe { // its failure tells of the handler, and not of the delivery
+		policy.MaxAttempts = math.MaxInt
+	}
+	result := decide(err, d.Attempt, policy, now, rand.Float64())
 	r.Metrics.attempt(r.Name, result, now.Sub(from), now.Sub(d.Entry.ReceivedAt))
-	r.note(result)
+	next := r.note(hard, result, probe, err)
+	if probe && result.verdict == inbox.VerdictRetry {
+		made--
+		if !result.dueAt.After(next) {
+			result.dueAt = next.Add(time.Millisecond) // another has its turn as the next probe, if there is one
+		}
+	}
 	r.Store.Settle(inbox.Settlement{
-		DeliveryKey: d.DeliveryKey, Verdict: result.verdict, Attempts: d.Attempt, DueAt: result.dueAt, Reason: result.reason, Cause: cause(err),
+		DeliveryKey: d.DeliveryKey, Verdict: result.verdict, Attempts: made, DueAt: result.dueAt, NotBefore: result.notBefore,
+		Reason: result.reason, Cause: cause(err),
 	})
+	if probe {
+		r.probed()
+	}
 	r.report(d, result, now.Sub(from))
 }
 
@@ -155,43 +220,91 @@ func (r *runner) abandon() {
 // failuresUnready is how many failures running make a handler unready.
 const failuresUnready = 3
 
-// note keeps count of failures running. A permanent error is about the callback and not the handler, which has worked.
-func (r *runner) note(result decision) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	switch result.reason {
-	case "", reasonPermanent:
-		r.failures, r.Unopened = 0, false
-	case reasonDecode: // the handler has not seen it
-	default:
-		r.failures++
+// note tells the breaker of an attempt's end, and returns when the next probe may be made. A permanent error is about the callback and not
+// the handler, which has worked.
+func (r *runner) note(ctx context.Context, result decision, probe bool, err error) (next time.Time) {
+	works := result.reason == "" || result.reason == reasonPermanent
+	if probe && works {
+		// Before anything else is claimed, so that what failed comes first.
+		if err := r.Store.Hasten(ctx, r.Name); err != nil {
+			r.log.Warn("what failed before is not made sooner", zap.Error(err))
+		}
 	}
-	r.gauge()
-}
-
-// unready says why the handler is unready; empty if it is not.
-func (r *runner) unready() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
-	case r.stuck > 0:
-		return fmt.Sprintf("ignores its time-out in %d of %d places", r.stuck, r.Policy.Concurrency)
-	case r.Unopened:
-		return "cannot be opened; the log says why"
-	case r.failures >= failuresUnready:
-		return fmt.Sprintf("has failed %d times running", r.failures)
+	case works:
+		r.Unopened = false
+		r.breaker.succeed(probe)
+		if probe {
+			r.log.Info("handler works again: its breaker has closed")
+		}
+	case result.reason == reasonDecode: // the handler has not seen it
+		r.breaker.drop(probe)
+	case r.breaker.fail(probe, time.Now(), handler.RetryDelay(err)):
+		r.Metrics.openings.WithLabelValues(r.Name).Inc()
+		r.log.Warn("handler fails: its breaker has opened, and it is given a probe now and then", zap.Int("failures", r.breaker.running),
+			zap.Time("until", r.breaker.until))
 	}
-	return ""
+	r.gauge()
+	return r.breaker.until
+}
+
+// drop ends an attempt that came to nothing.
+func (r *runner) drop(probe bool) {
+	if !probe {
+		return
+	}
+	r.mu.Lock()
+	r.breaker.drop(probe)
+	r.mu.Unlock()
+	r.probed()
+}
+
+// probed has the runner look again.
+func (r *runner) probed() {
+	select {
+	case r.changed <- struct{}{}:
+	default:
+	}
+}
+
+// unready says why the handler is unready; empty if it is not.
+func (r *runner) unready() string { return r.state().Unready }
+
+func (r *runner) state() HandlerState {
+	paused := r.Store.Paused(r.Name)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := HandlerState{Name: r.Name, Breaker: r.breaker.state(time.Now()), Failures: r.breaker.running, UnderWay: len(r.busy), Stuck: r.stuck}
+	if s.Breaker != BreakerClosed {
+		s.Until = r.breaker.until
+	}
+	switch {
+	case r.stuck > 0:
+		s.Unready = fmt.Sprintf("ignores its time-out in %d of %d places", r.stuck, r.Policy.Concurrency)
+	case r.Unopened:
+		s.Unready = "cannot be opened; the log says why"
+	case r.breaker.running >= failuresUnready:
+		s.Unready = fmt.Sprintf("has failed %d times running", r.breaker.running)
+	case paused:
+		s.Unready = "is paused"
+	}
+	return s
 }
 
 // gauge shows readiness. r.mu is held.
 func (r *runner) gauge() {
-	ready := 1.0
-	if r.stuck > 0 || r.Unopened || r.failures >= failuresUnready {
+	ready, open := 1.0, 0.0
+	if r.stuck > 0 || r.Unopened || r.breaker.running >= failuresUnready {
 		ready = 0
+	}
+	if !r.breaker.closed() {
+		open = 1
 	}
 	r.Metrics.ready.WithLabelValues(r.Name).Set(ready)
 	r.Metrics.stuck.WithLabelValues(r.Name).Set(float64(r.stuck))
+	r.Metrics.breaker.WithLabelValues(r.Name).Set(open)
 }
 
 func keys(deliveries []inbox.Delivery) []inbox.DeliveryKey {

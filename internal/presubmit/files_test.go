@@ -110,6 +110,7 @@ var needed = map[string]string{
 	"go.yaml.in/yaml/v3":                       "the configuration file, with places",
 	"golang.org/x/net":                         "limits of connections, encodings of text",
 	"golang.org/x/sys":                         "locks, file systems, credentials of sockets",
+	"golang.org/x/time":                        "the rate of deliveries to a handler",
 	"modernc.org/libc":                         "the VFS that injects faults under SQLite",
 	"modernc.org/sqlite":                       "the inbox",
 	"pgregory.net/rapid":                       "property tests",
