@@ -76,10 +76,13 @@ func NewClient(o Options) (*Client, error) {
 	timeout := cmp.Or(o.Timeout, DefaultTimeout)
 	return &Client{
 		url: base, action: o.SOAPAction, timeout: timeout,
-		http:   &http.Client{Transport: newTransport(o.RootCAs), CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
+		http:   &http.Client{Transport: newTransport(o.RootCAs), CheckRedirect: stay},
 		tokens: &tokens{login: &o.Login, state: o.State, url: base, timeout: timeout, now: time.Now, turn: make(chan struct{}, 1)},
 	}, nil
 }
+
+// stay follows no redirect: the password would follow it.
+func stay(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
 func newTransport(roots *x509.CertPool) *http.Transport {
 	return &http.Transport{
@@ -89,7 +92,7 @@ func newTransport(roots *x509.CertPool) *http.Transport {
 		TLSHandshakeTimeout:    connecting,
 		MaxResponseHeaderBytes: 64 << 10,
 		MaxIdleConnsPerHost:    2,
-		IdleConnTimeout:        time.Minute,
+		IdleConnTimeout:        30 * time.Second, // less than servers keep one, so that none closes under a request
 		ForceAttemptHTTP2:      true,
 	}
 }
@@ -202,7 +205,7 @@ func (c *Client) exchange(ctx context.Context, r request, token string, most int
 	if err != nil {
 		return answer{}, fmt.Errorf("%s: %w", operation, err)
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, c.timeout, fmt.Errorf("no answer within %v", c.timeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, c.timeout, timeoutError{"answer", c.timeout})
 	defer cancel()
 	post, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url+"/"+r.service+".svc", bytes.NewReader(body))
 	if err != nil {
@@ -226,6 +229,16 @@ func (c *Client) exchange(ctx context.Context, r request, token string, most int
 	}
 	return a, nil
 }
+
+// timeoutError says how long was waited, and for what; the standard library's says neither.
+type timeoutError struct {
+	what  string
+	after time.Duration
+}
+
+func (e timeoutError) Error() string { return fmt.Sprintf("no %s within %v", e.what, e.after) }
+func (timeoutError) Timeout() bool   { return true }
+func (timeoutError) Unwrap() error   { return context.DeadlineExceeded }
 
 // unanswered is an exchange that came to nothing, with what to do about it. The caller's own end is none of the network's failures.
 func unanswered(ctx context.Context, err error) error {

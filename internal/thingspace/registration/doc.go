@@ -1,5 +1,6 @@
 // Package registration speaks with the platform on behalf of its customer: it logs in, lists the listeners of an account, registers and
-// unregisters them, and asks for the SMS that were queued. What is known of the services stands in schemas/README.md, section 8.
+// unregisters them, and asks for the SMS that were queued. What is known of the services stands in schemas/README.md, section 8. With
+// that it keeps what the platform holds in step with what the configuration wants: [MakePlan] compares, [Apply] carries out, [Watch] looks on.
 //
 //	Client --encode--> request --HTTPS--> platform --answer--> soap.Scanner --> registrations, or a *Fault
 //	   |

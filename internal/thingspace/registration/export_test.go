@@ -3,6 +3,8 @@ package registration
 import (
 	"context"
 	"time"
+
+	"callbackd/internal/thingspace/internal/uws/registration"
 )
 
 // SetNow gives the session another clock.
@@ -18,6 +20,14 @@ func (s *State) Update(ctx context.Context, name string, change func(old []byte)
 
 // Read is read.
 func (s *State) Read(name string) ([]byte, error) { return s.read(name) }
+
+// EncodeRegister writes a request with these values.
+func EncodeRegister(token, account, service, url, username, password string) (string, error) {
+	message := &registration.RegisterCallback{Input: &registration.RegisterCallbackRequest{
+		AccountName: account, ServiceName: service, Url: url, Username: username, Password: password}}
+	text, err := request{registrationService, message}.encode(token)
+	return string(text), err
+}
 
 // Readings are all that is made of an answer.
 type Readings struct {

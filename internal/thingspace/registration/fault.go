@@ -110,7 +110,8 @@ func (f *Fault) rule() rule {
 }
 
 // platformCode is a code of the platform, with what stands before it.
-var platformCode = regexp.MustCompile(`(?:([A-Za-z0-9_]{1,64})\.)?(INPUT_INVALID|REQUEST_FAILED|REQUEST_ONHOLD|REQUEST_CANCELLED)((?:\.[A-Za-z0-9_]{1,64}){0,8})`)
+var platformCode = regexp.MustCompile(`(?:([A-Za-z0-9_]{1,64})\.)?` +
+	`(INPUT_INVALID|REQUEST_FAILED|REQUEST_ONHOLD|REQUEST_CANCELLED)` + `((?:\.[A-Za-z0-9_]{1,64}){0,8})`)
 
 // fault reads a payload that is a SOAP fault, or returns nil. The texts in secrets do not appear in what it returns.
 func (n *node) fault(operation string, secrets []string) *Fault {

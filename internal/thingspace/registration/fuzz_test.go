@@ -2,6 +2,7 @@ package registration_test
 
 import (
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -64,6 +65,31 @@ func FuzzAnswer(f *testing.F) {
 			if len(said) > 2<<10 || strings.ContainsFunc(said, unicode.IsControl) || strings.Contains(r.Fault.Text, "S3cret") {
 				t.Errorf("the fault says %q", said)
 			}
+		}
+	})
+}
+
+// FuzzRequest: every value arrives as it is, in a request that is well-formed and whose other members it does not touch, or is refused
+// without being repeated.
+func FuzzRequest(f *testing.F) {
+	for _, value := range awkward {
+		f.Add(value, "t", value)
+	}
+	f.Add("\x00secret", "t", "\xff")
+	f.Fuzz(func(t *testing.T, url, token, password string) {
+		document, err := registration.EncodeRegister(token, account, "DeviceUsage", url, "", password)
+		if err != nil {
+			if said := err.Error(); len(password) > 3 && strings.Contains(said, password) {
+				t.Errorf("the error repeats a value: %s", said)
+			}
+			return
+		}
+		want := map[string]string{"AccountName": account, "ServiceName": "DeviceUsage", "Url": url, "Username": "", "Password": password}
+		if token != "" {
+			want["token"] = token
+		}
+		if got := leaves(t, document); !maps.Equal(got, want) {
+			t.Errorf("sent %q, want %q", got, want)
 		}
 	})
 }

@@ -34,7 +34,7 @@ type tokens struct {
 // get returns a token other than stale, which the platform did not take.
 func (t *tokens) get(ctx context.Context, stale string, logIn func(context.Context, Login) (string, error)) (string, error) {
 	// Others may be logging in: one in this process, one in another.
-	ctx, cancel := context.WithTimeoutCause(ctx, 3*t.timeout, fmt.Errorf("no session within %v", 3*t.timeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, 3*t.timeout, timeoutError{"session", 3 * t.timeout})
 	defer cancel()
 	select {
 	case t.turn <- struct{}{}:

@@ -210,7 +210,8 @@ func TestASilentPlatformTimesOut(t *testing.T) {
 	o.Timeout = 50 * time.Millisecond
 	err := newClient(t, o).StartSMS(t.Context(), account)
 	close(release)
-	if !errors.Is(err, registration.ErrUnreachable) || !strings.Contains(err.Error(), "no answer within 50ms: the platform or the way to it is slow") {
+	if !errors.Is(err, registration.ErrUnreachable) || !errors.Is(err, context.DeadlineExceeded) ||
+		!strings.Contains(err.Error(), "no answer within 50ms: the platform or the way to it is slow") {
 		t.Errorf("got %v", err)
 	}
 	o.Timeout = 0
@@ -233,7 +234,7 @@ func TestATimeOutWhileTheAnswerTrickles(t *testing.T) {
 	o.Timeout = 50 * time.Millisecond
 	err := newClient(t, o).StartSMS(t.Context(), account)
 	close(release)
-	if !errors.Is(err, registration.ErrUnreachable) || !strings.Contains(err.Error(), "no answer within 50ms") {
+	if !errors.Is(err, registration.ErrUnreachable) || !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "no answer within 50ms") {
 		t.Errorf("got %v", err)
 	}
 }
