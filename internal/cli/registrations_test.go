@@ -286,7 +286,7 @@ func TestAURLThatThePlatformRefusesIsNotRegistered(t *testing.T) {
 	}{
 		{"apply", 1, []string{"nothing was changed", "--allow port", "--allow certificate"}},
 		{"apply --allow port", 1, []string{"nothing was changed", "--allow certificate"}},
-		{"plan", 0, []string{"warning: would be refused", "--allow port"}},
+		{"plan", 0, []string{"warning: would be refused", "--allow port", "address: 127.0.0.1 is a loopback address"}},
 		{"register PromoChange --url http://127.0.0.1:28208/", 1, []string{"nothing was changed", "--allow http"}},
 		{"register PromoChange --url http://127.0.0.1:28208/ --allow frob", 2, []string{"none of http, port, certificate"}},
 		{"register PromoChange --url ftp://127.0.0.1/ --allow http,port,certificate", 1, []string{"nothing was changed", "https://"}},

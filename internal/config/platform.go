@@ -65,8 +65,8 @@ func (c *Config) validateAction(d *decoder) {
 		return
 	}
 	for _, r := range action {
-		if r <= ' ' || r > '~' || r == '"' {
-			d.at("platform.soap_action", Fatal, "has the character %q: a SOAPAction is printable ASCII, without spaces; the quotes around it are written by callbackd", r)
+		if r <= ' ' || r > '~' || r == '"' || r == '\\' {
+			d.at("platform.soap_action", Fatal, "has the character %q: a SOAPAction is printable ASCII, without spaces and backslashes; the quotes around it are written by callbackd", r)
 			return
 		}
 	}
