@@ -71,6 +71,8 @@ type Callback struct {
 
 	// Extra are the elements at the top level and directly within Data that neither Verizon's pages nor inference know.
 	Extra []Element `json:"extra,omitempty"`
+	// ExtraOmitted counts the unknown elements, wherever they stood, that are too many to be kept. They are in the stored message.
+	ExtraOmitted int `json:"extraOmitted,omitempty"`
 }
 
 // RelatedDevices are the identifiers that stand within the payloads: new ones of the device, and those of other devices.
@@ -108,8 +110,8 @@ type Device struct {
 // Is reports whether the identifier is of this kind, letter case aside.
 func (d Device) Is(kind string) bool { return strings.EqualFold(d.Kind, kind) }
 
-// Element is an element that was not known, kept with all that stood in it. The limits of package soap bound its depth and its size, as they
-// bound those of the whole message.
+// Element is an element that was not known, kept with all that stood in it. Its depth and its texts are bounded as those of the whole message
+// are; how many there are has a bound of its own.
 type Element struct {
 	Name       string            `json:"name"`                 // without prefix
 	Namespace  string            `json:"namespace,omitempty"`  // the one that the prefix stood for

@@ -208,6 +208,7 @@ func TestFor(t *testing.T) {
 	}{
 		{"its payload", &callback.Callback{Kind: callback.KindFault, Fault: &callback.Fault{Code: "x"}}, 1, refused},
 		{"its payload beside another kind's", &callback.Callback{Kind: callback.KindUsage, Usage: &callback.Usage{}, Fault: &callback.Fault{}}, 1, refused},
+		{"its payload, there and empty", &callback.Callback{Kind: callback.KindUnknown, Fault: &callback.Fault{}}, 1, refused},
 		{"another kind is done at once", &callback.Callback{Kind: callback.KindUsage, Usage: &callback.Usage{}}, 0, nil},
 		{"the kind without its payload is done at once", &callback.Callback{Kind: callback.KindFault}, 0, nil},
 		{"a fault within another payload is not the callback's", &callback.Callback{SMSDelivery: &callback.SMSDelivery{Fault: &callback.Fault{}}}, 0, nil},
@@ -220,6 +221,54 @@ func TestFor(t *testing.T) {
 	if err := errors.Join(h.Close(), h.Close()); err != nil {
 		t.Error(err)
 	}
+}
+
+// A payload of every type has its adapter, which is called for callbacks that carry it and for no others.
+func TestForEveryPayload(t *testing.T) {
+	t.Parallel()
+	adapted := map[callback.Kind]func(*int) handler.Handler{
+		callback.KindCarrierService:             counting[callback.CarrierServiceResponse],
+		callback.KindExternalProvisioningChange: counting[callback.ExternalProvisioningChange],
+		callback.KindPromoChange:                counting[callback.PromotionChange],
+		callback.KindUsage:                      counting[callback.Usage],
+		callback.KindSMSDelivery:                counting[callback.SMSDelivery],
+		callback.KindPRLInformation:             counting[callback.PRLInformation],
+		callback.KindDeviceSuspendStatus:        counting[callback.SuspendStatus],
+		callback.KindCheckDeviceAvailability:    counting[callback.DeviceAvailability],
+		callback.KindSmsMessage:                 counting[callback.SmsMessage],
+		callback.KindFault:                      counting[callback.Fault],
+		callback.KindComment:                    counting[callback.Comment],
+		callback.KindSummary:                    counting[callback.Summary],
+		callback.KindStatus:                     counting[callback.Status],
+	}
+	for _, kind := range callback.Kinds() {
+		if adapted[kind] == nil && kind != callback.KindUnknown {
+			t.Errorf("%s has no adapter", kind)
+		}
+	}
+	for kind, adapter := range adapted {
+		for _, d := range handlertest.Deliveries() {
+			calls := 0
+			if err := adapter(&calls).Handle(t.Context(), d); err != nil {
+				t.Errorf("%s: %v", kind, err)
+			}
+			// A Status stands beside another payload at times.
+			beside := kind == callback.KindStatus && d.Callback.Status != nil
+			if want := d.Callback.Kind == kind || beside; (calls == 1) != want {
+				t.Errorf("the adapter of %s is called %d times for a callback of kind %s", kind, calls, d.Callback.Kind)
+			}
+		}
+	}
+}
+
+func counting[T callback.Payload](calls *int) handler.Handler {
+	return handler.For(func(_ context.Context, d *handler.Delivery, payload *T) error {
+		if payload == nil || payload != callback.PayloadOf[T](d.Callback) {
+			return errors.New("the payload is not the callback's")
+		}
+		*calls++
+		return nil
+	})
 }
 
 // TestBuiltin looks at the list of handler types as a whole.

@@ -8,7 +8,7 @@ import (
 )
 
 // FuzzRead holds any bytes against what holds of every message: see checkMessage. Nothing panics, and what was stored can be
-// erased from.
+// erased from and disguised.
 func FuzzRead(f *testing.F) {
 	for _, c := range corpus(f) {
 		f.Add(c.wire, c.charset)
@@ -18,6 +18,13 @@ func FuzzRead(f *testing.F) {
 		m, err := thingspace.Read(wire, thingspace.ReadOptions{Charset: charset})
 		if err != nil {
 			return
+		}
+		disguise, err := thingspace.Disguise(m.Stored(), [32]byte{})
+		if err != nil {
+			t.Fatalf("what was stored is not disguised: %v", err)
+		}
+		if after, err := thingspace.ReadStored(disguise, soap.Limits{}); err != nil || after.Callback.Kind != m.Callback.Kind {
+			t.Errorf("disguised, a %s is read as %+v, %v", m.Callback.Kind, after, err)
 		}
 		for _, d := range append(m.Callback.Devices, m.Callback.RelatedDevices()...) {
 			rest := thingspace.Erase(m.Stored(), d.Identifier)

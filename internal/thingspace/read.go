@@ -70,11 +70,16 @@ type decoder struct {
 	ended   int    // offset after the last end tag
 	seen    []sighted
 	items   int // members of lists so far
+	trees   int // elements and attributes in trees so far
 }
 
 // maxItems bounds the lists of one message: devices, attributes, collections and the like. It admits 2,000 collections with 65
 // members each. What is not in a list is bounded by the message's size.
 const maxItems = 1 << 17
+
+// maxTrees bounds the elements and attributes that are kept as trees: in memory and as JSON, a tree is many times as long as its XML. The rest
+// stays in the stored bytes, and is counted.
+const maxTrees = maxItems
 
 // rank says how well an element is known.
 type rank uint8
@@ -139,7 +144,7 @@ func (d *decoder) reset(document, encoding string, o ReadOptions) {
 	d.cb = &d.m.Callback
 	d.keepExtra = o.KeepExtra
 	d.sum.reset()
-	d.digest, d.quiet, d.secretDepth, d.items = &d.sum, 0, 0, 0
+	d.digest, d.quiet, d.secretDepth, d.items, d.trees = &d.sum, 0, 0, 0, 0
 	d.path, d.seen = d.path[:0], d.seen[:0]
 }
 
@@ -528,17 +533,33 @@ func shorten(s string, most int) string {
 
 // aside reads the current element, and keeps it as a tree if trees are kept and there is anything in it.
 func (d *decoder) aside(extra *[]callback.Element, r rank) error {
-	if d.keepExtra {
+	if d.keepExtra && d.trees < maxTrees {
 		e, err := d.tree()
 		if r == unknown || !e.Nil || e.Text != "" || len(e.Elements) > 0 {
 			*extra = append(*extra, e)
 		}
 		return err
 	}
+	return d.omit()
+}
+
+// omit reads the current element, and leaves it out.
+func (d *decoder) omit() error {
+	omitted := 0
+	if !d.s.Nil() {
+		omitted = 1
+	}
 	for depth := d.s.Depth(); d.s.Depth() >= depth; {
-		if _, err := d.next(); err != nil {
+		token, err := d.next()
+		if err != nil {
 			return err
 		}
+		if token == soap.Start {
+			omitted++
+		}
+	}
+	if d.keepExtra {
+		d.cb.ExtraOmitted += omitted
 	}
 	return nil
 }
@@ -549,6 +570,7 @@ var nilName = soap.Name{Space: soap.XSI, Local: "nil"}
 // tree reads the current element as it stands, passwords masked: nothing that leaves this package holds one.
 func (d *decoder) tree() (callback.Element, error) {
 	name := d.s.Name()
+	d.trees += 1 + len(d.s.Attrs())
 	e := callback.Element{Name: name.Local, Namespace: name.Space, Nil: d.s.Nil()}
 	for _, a := range d.s.Attrs() {
 		if e.Nil && a.Name == nilName {
@@ -582,6 +604,12 @@ func (d *decoder) tree() (callback.Element, error) {
 		case soap.Text:
 			text.WriteString(d.s.Text())
 		case soap.Start:
+			if d.trees >= maxTrees {
+				if err := d.omit(); err != nil {
+					return e, err
+				}
+				continue
+			}
 			child, err := d.tree()
 			if err != nil {
 				return e, err

@@ -252,3 +252,47 @@ func TestReadCredentials(t *testing.T) {
 		}
 	}
 }
+
+// What is kept of unknown elements is bounded, and what is not kept is counted: a handler is told that there is more in the stored message.
+func TestTreesAreBounded(t *testing.T) {
+	t.Parallel()
+	const many = 160_000
+	for rule, content := range map[string]string{
+		"side by side":       `<Data>` + strings.Repeat("<New/>", many) + `<Status xsi:nil="true"/></Data>`,
+		"in one":             `<Data><New>` + strings.Repeat("<New/>", many-1) + `</New></Data>`,
+		"in many":            `<Data>` + strings.Repeat("<New><a><b/></a><c/></New>", many/4) + `</Data>`,
+		"in known members":   `<Data><Usage>` + strings.Repeat("<New/>", many/2) + `</Usage><Fault>` + strings.Repeat("<New/>", many/2) + `</Fault></Data>`,
+		"with attributes":    `<Data>` + strings.Repeat(`<New a="1" b="2"/>`, many) + `</Data>`,
+		"beside the members": strings.Repeat("<New/>", many) + `<Data/>`,
+	} {
+		t.Run(rule, func(t *testing.T) {
+			t.Parallel()
+			m, err := thingspace.ReadStored(withContent(content), soap.Limits{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := m.Callback
+			trees := [][]callback.Element{c.Extra}
+			if c.Usage != nil {
+				trees = append(trees, c.Usage.Extra, c.Fault.Extra)
+			}
+			kept := 0
+			var count func([]callback.Element)
+			count = func(list []callback.Element) {
+				for _, e := range list {
+					kept++
+					count(e.Elements)
+				}
+			}
+			for _, list := range trees {
+				count(list)
+			}
+			if kept+c.ExtraOmitted != many || kept < 40_000 || kept > 1<<17 || m.ExtensionCount == 0 {
+				t.Errorf("of %d elements %d are kept and %d omitted", many, kept, c.ExtraOmitted)
+			}
+			if again, err := thingspace.Read(withContent(content), thingspace.ReadOptions{}); err != nil || again.Callback.ExtraOmitted != 0 || again.Callback.Kind != c.Kind {
+				t.Errorf("without trees: %+v, %v", again, err)
+			}
+		})
+	}
+}
