@@ -13,8 +13,9 @@ import (
 )
 
 const (
-	// mostSMS bounds what waits for StartSmsCallback in one account. The platform's own bound is not published.
-	mostSMS = 10_000
+	// mostSMS and mostSMSBytes bound what waits for StartSmsCallback in one account. The platform's own bound is not published.
+	mostSMS      = 10_000
+	mostSMSBytes = 64 << 20
 	// longestSMS bounds one text, in bytes. Networks split a longer one.
 	longestSMS = 2000
 )
@@ -26,7 +27,8 @@ type smsQueue struct {
 }
 
 type smsOf struct {
-	waiting  [][]byte // messages without credentials, the oldest first
+	waiting  [][]byte // messages, the oldest first
+	bytes    int      // of them
 	dropped  int
 	flushing bool
 }
@@ -46,7 +48,7 @@ func newSMSQueue(accounts []Account) *smsQueue {
 	return q
 }
 
-// put appends a message, or puts it back in front. Where too many wait, the oldest goes.
+// put appends a message, or puts it back in front. Where too many wait, the oldest go.
 func (q *smsQueue) put(account string, message []byte, back bool) (dropped bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -56,12 +58,22 @@ func (q *smsQueue) put(account string, message []byte, back bool) (dropped bool)
 		at = 0
 	}
 	of.waiting = slices.Insert(of.waiting, at, message)
-	if len(of.waiting) > mostSMS {
-		of.waiting = slices.Delete(of.waiting, 0, 1)
+	of.bytes += len(message)
+	for len(of.waiting) > mostSMS || of.bytes > mostSMSBytes {
+		of.pop()
 		of.dropped++
-		return true
+		dropped = true
 	}
-	return false
+	return dropped
+}
+
+// pop removes the oldest message.
+func (of *smsOf) pop() []byte {
+	message := of.waiting[0]
+	of.waiting[0] = nil // so that it is let go
+	of.waiting = of.waiting[1:]
+	of.bytes -= len(message)
+	return message
 }
 
 // begin reports whether the caller is to flush the queue: not if it is empty, or somebody does already.
@@ -85,9 +97,7 @@ func (q *smsQueue) take(account string) ([]byte, bool) {
 		of.flushing = false
 		return nil, false
 	}
-	message := of.waiting[0]
-	of.waiting = slices.Delete(of.waiting, 0, 1)
-	return message, true
+	return of.pop(), true
 }
 
 // giveUp ends the flushing with a message that was not taken.
