@@ -41,13 +41,14 @@ func (p Problem) String() string { return string(p.Kind) + ": " + p.Message }
 type CheckOptions struct {
 	Roots   *x509.CertPool // nil: those of the system
 	Timeout time.Duration  // of all that the network does; 0: 10 s
+
+	lookup func(ctx context.Context, network, host string) ([]netip.Addr, error) // nil: by the system
 }
 
 const (
-	checkTimeout  = 10 * time.Second
-	expiresSoon   = 14 * 24 * time.Hour
-	longestURL    = 2048 // no limit is published; what is longer is a mistake
-	alertProtocol = 70   // RFC 8446, section 6: protocol_version
+	checkTimeout = 10 * time.Second
+	expiresSoon  = 14 * 24 * time.Hour
+	longestURL   = 2048 // no limit is published; what is longer is a mistake
 )
 
 // CheckURL looks for what would keep callbacks from a URL: by its text, and by connecting as the platform would. That this machine
@@ -60,13 +61,16 @@ func CheckURL(ctx context.Context, text string, o CheckOptions) []Problem {
 	if o.Timeout <= 0 {
 		o.Timeout = checkTimeout
 	}
+	if o.lookup == nil {
+		o.lookup = net.DefaultResolver.LookupNetIP
+	}
 	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
 	defer cancel()
 	problems = append(problems, checkPort(u)...)
 	if u.Scheme == "http" {
 		problems = append(problems, Problem{Kind: ProblemHTTP, Message: "plain http carries callbacks, and their password, in the clear: register an https URL"})
 	}
-	problems = append(problems, checkAddress(ctx, u.Hostname())...)
+	problems = append(problems, o.checkAddress(ctx, u.Hostname())...)
 	if u.Scheme == "https" {
 		problems = append(problems, checkCertificate(ctx, u, o.Roots)...)
 	}
@@ -117,7 +121,7 @@ func checkPort(u *url.URL) []Problem {
 }
 
 // checkAddress warns of a host that the Internet cannot reach. What a name stands for may differ outside, so it is never more.
-func checkAddress(ctx context.Context, host string) []Problem {
+func (o CheckOptions) checkAddress(ctx context.Context, host string) []Problem {
 	warn := func(format string, args ...any) []Problem {
 		return []Problem{{Kind: ProblemAddress, Warning: true, Message: fmt.Sprintf(format, args...)}}
 	}
@@ -131,7 +135,7 @@ func checkAddress(ctx context.Context, host string) []Problem {
 	if !strings.Contains(name, ".") || strings.HasSuffix(name, ".localhost") || strings.HasSuffix(name, ".local") || strings.HasSuffix(name, ".internal") {
 		return warn("%s is a name of this machine's network alone, which the platform cannot resolve: register a name of the public DNS", host)
 	}
-	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", name)
+	addrs, err := o.lookup(ctx, "ip", name)
 	if err != nil {
 		return warn("%s does not resolve from here: %v", host, err)
 	}
@@ -165,23 +169,40 @@ func unreachable(addr netip.Addr) string {
 // checkCertificate connects as the platform would: with TLS 1.2, which is what it is published to speak (schemas/README.md, section 2),
 // and without a certificate of its own.
 func checkCertificate(ctx context.Context, u *url.URL, roots *x509.CertPool) []Problem {
-	state, err := handshake(ctx, u, &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12, MaxVersion: tls.VersionTLS12})
-	var alert tls.AlertError
-	if errors.As(err, &alert) && alert == alertProtocol {
-		if state, err = handshake(ctx, u, &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13}); err == nil {
-			return append(checkExpiry(state), Problem{Kind: ProblemCertificate, Warning: true,
-				Message: "the listener speaks TLS 1.3 alone, and the platform is published to speak 1.1 and 1.2: let it speak TLS 1.2 too"})
-		}
+	asked := false
+	c := &tls.Config{
+		RootCAs: roots, ServerName: u.Hostname(), NextProtos: []string{"http/1.1"}, MinVersion: tls.VersionTLS12, MaxVersion: tls.VersionTLS12,
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			asked = true
+			return new(tls.Certificate), nil // none
+		},
 	}
-	if err == nil {
+	state, err := handshake(ctx, u, c)
+	switch {
+	case err == nil:
 		return checkExpiry(state)
+	case refusedByRemote(err) && asked:
+		return []Problem{{Kind: ProblemCertificate,
+			Message: "the listener asks its clients for a certificate, and the platform has none: let it in without, by its address and password"}}
+	case !refusedByRemote(err):
+		return []Problem{explain(u, err)}
 	}
-	return []Problem{explain(u, err)}
+	c.MinVersion, c.MaxVersion = tls.VersionTLS13, 0
+	if state, err = handshake(ctx, u, c); err != nil {
+		return []Problem{explain(u, err)}
+	}
+	return append(checkExpiry(state), Problem{Kind: ProblemCertificate, Warning: true,
+		Message: "the listener speaks TLS 1.3 alone, and the platform is published to speak 1.1 and 1.2: let it speak TLS 1.2 too"})
 }
 
-// handshake verifies, and needs no certificate.
+// refusedByRemote reports whether the other side ended the handshake with an alert.
+func refusedByRemote(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "remote error"
+}
+
+// handshake connects, and verifies.
 func handshake(ctx context.Context, u *url.URL, c *tls.Config) (tls.ConnectionState, error) {
-	c.ServerName, c.NextProtos = u.Hostname(), []string{"http/1.1"}
 	d := tls.Dialer{Config: c}
 	conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), portOf(u)))
 	if err != nil {
@@ -195,15 +216,14 @@ func handshake(ctx context.Context, u *url.URL, c *tls.Config) (tls.ConnectionSt
 func explain(u *url.URL, err error) Problem {
 	var verification *tls.CertificateVerificationError
 	var record tls.RecordHeaderError
-	var alert tls.AlertError
 	refuse := func(message string) Problem { return Problem{Kind: ProblemCertificate, Message: message} }
 	switch {
 	case errors.As(err, &verification):
 		return refuse(explainChain(verification))
 	case errors.As(err, &record):
 		return refuse("what listens on port " + portOf(u) + " does not speak TLS: let it, or register an http URL")
-	case errors.As(err, &alert):
-		return refuse(fmt.Sprintf("the listener refuses the handshake: %v. The platform has no certificate of its own to show, and speaks TLS 1.2", err))
+	case refusedByRemote(err):
+		return refuse(fmt.Sprintf("the listener refuses TLS 1.2 and 1.3: %v", err))
 	}
 	return Problem{Kind: ProblemCertificate, Warning: true,
 		Message: fmt.Sprintf("the certificate could not be looked at, for the URL cannot be reached from here: %v", err)}
@@ -237,7 +257,7 @@ func explainAuthority(sent []*x509.Certificate) string {
 	switch {
 	case selfSigned(leaf):
 		return "the certificate is self-signed: " + advice
-	case selfSigned(last) || last != leaf && !last.IsCA:
+	case selfSigned(last):
 		return fmt.Sprintf("the certificate is issued by %s, which is no public authority: %s", issuer(last), advice)
 	case len(sent) == 1:
 		return fmt.Sprintf("the chain is incomplete: the listener sends its own certificate alone, without that of its issuer %s. "+
