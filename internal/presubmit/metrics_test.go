@@ -51,9 +51,11 @@ func TestMetricsOfTheWholeProgram(t *testing.T) {
 	if err := os.WriteFile(file, []byte(`data_dir: data
 admin: {listen: 127.0.0.1:0}
 credentials: [{label: main, username: acme, password: s3cret-pass}]
-services: {DeviceUsage: {listen: 127.0.0.1:0}}
+services: {DeviceUsage: {listen: "127.0.0.1:0", public_url: "http://127.0.0.1:28204/"}}
 handlers: {audit: {type: log}, events: {type: ndjson, path: events.ndjson}}
 routes: [{handlers: [audit, events]}]
+accounts: [{name: 0212345678-00001, credentials: main, uws_username: api, uws_password_env: CALLBACKD_TEST_UNSET}]
+registrations: {watch: 1h}
 `), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -85,6 +87,9 @@ routes: [{handlers: [audit, events]}]
 	}
 	if n := bytes.Count(page, []byte("# TYPE callbackd_")); n < 20 {
 		t.Errorf("the page shows %d metrics of callbackd's:\n%s", n, page)
+	}
+	if !bytes.Contains(page, []byte("# TYPE callbackd_registration_held gauge")) {
+		t.Error("the page does not show what only a watch shows")
 	}
 	for _, problem := range lintMetrics(t, page) {
 		t.Error(problem)
