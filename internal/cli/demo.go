@@ -288,9 +288,11 @@ func (d *demo) welcome() {
 		"  %[1]s inbox list --config %[2]s\n"+
 		"  %[1]s inbox show --config %[2]s 1\n"+
 		"  %[1]s registrations list --config %[2]s\n"+
+		"  %[1]s platform send --service DeviceUsage --platform http://%[5]s\n"+
 		"  curl 'http://%[3]s/?wsdl'\n"+
 		"  curl http://%[4]s/metrics\n\n"+
-		"Ctrl-C unregisters and stops.\n", programName(), d.file, d.config.Services[string(callback.DeviceUsage)].Listen, d.config.Admin.Listen)
+		"Ctrl-C unregisters and stops.\n", programName(), d.file, d.config.Services[string(callback.DeviceUsage)].Listen, d.config.Admin.Listen,
+		d.platformAddress())
 }
 
 // programName is what to type to run this program again.
@@ -306,7 +308,7 @@ func programName() string {
 // ends.
 func (d *demo) sendAll(ctx context.Context) error {
 	for _, s := range platform.Samples() {
-		if more, err := d.send(ctx, "the published sample", platform.Message{Service: s.Service, Body: s.Body}); err != nil || !more {
+		if more, err := d.send(ctx, "the published sample", s.Message()); err != nil || !more {
 			return err
 		}
 	}
@@ -353,7 +355,7 @@ func (d *demo) send(ctx context.Context, what string, m platform.Message) (more 
 	default:
 		d.acked++
 		fmt.Fprintf(d.out, "   acknowledged after %s: stored\n", took)
-		fmt.Fprintf(d.out, "   handled: %s\n", d.events.next(ctx))
+		fmt.Fprintf(d.out, "   handled: %s\n", d.events.next(ctx, m))
 	}
 	return true, nil
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"callbackd/internal/handler"
+	"callbackd/internal/thingspace/platform"
 )
 
 // tail reads the events that the handler writes to its file.
@@ -24,12 +25,15 @@ type tail struct {
 	lines int
 }
 
-// next tells of the next event. It waits for it, for a delivery follows its ack.
-func (t *tail) next(ctx context.Context) string {
+// next tells of the next event of a message, and passes over those of messages that others had sent. It waits for it, for a delivery
+// follows its ack.
+func (t *tail) next(ctx context.Context, m platform.Message) string {
 	const patience, step = 2 * time.Second, 5 * time.Millisecond
 	for range patience / step {
-		if line := t.line(); line != "" {
-			return describe(line)
+		for line := t.line(); line != ""; line = t.line() {
+			if text, ok := describe(line, m); ok {
+				return text
+			}
 		}
 		if !sleep(ctx, step) {
 			break
@@ -67,14 +71,17 @@ func (t *tail) close() {
 	}
 }
 
-// describe shortens an event to what one reads at a glance.
-func describe(line string) string {
+// describe shortens an event of a message to what one reads at a glance. It reports false if the event is of another.
+func describe(line string, m platform.Message) (string, bool) {
 	var event struct {
-		Type, Subject string
-		Data          map[string]json.RawMessage
+		Type, Subject, Service, RequestID string
+		Data                              map[string]json.RawMessage
 	}
 	if err := json.Unmarshal([]byte(line), &event); err != nil {
-		return err.Error()
+		return err.Error(), true
+	}
+	if event.Service != string(m.Service) || event.RequestID != m.RequestID {
+		return "", false
 	}
 	var members []string
 	for _, name := range sorted(event.Data) {
@@ -87,5 +94,5 @@ func describe(line string) string {
 	if len(data) > longest {
 		data = strings.ToValidUTF8(data[:longest], "") + "..."
 	}
-	return fmt.Sprintf("%s for %s: %s", strings.TrimPrefix(event.Type, handler.TypePrefix), event.Subject, data)
+	return fmt.Sprintf("%s for %s: %s", strings.TrimPrefix(event.Type, handler.TypePrefix), event.Subject, data), true
 }

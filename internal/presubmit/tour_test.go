@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -60,9 +61,15 @@ type tour struct {
 	output string // of the last command
 	admin  string // address of the admin listener in the last configuration
 
-	background *exec.Cmd
-	ended      chan error // gets the end of the background; nil without one
-	log        *output
+	background []*background // the last started comes last
+}
+
+// background is a program that runs until the end of the tour, or until its line is run anew.
+type background struct {
+	*exec.Cmd
+	line  string
+	ended chan error
+	log   *output
 }
 
 // copyTo copies the tree.
@@ -208,27 +215,37 @@ func (w *tour) watch(ctx context.Context, t *testing.T, line string) {
 	}
 }
 
-// start runs a block until the end of the tour, and waits until it is ready.
+// start runs a block until the end of the tour, and waits until it is ready: until it accepts connections at the address that its line
+// names, or, if it names none, until the admin listener of the last configuration says so. What runs of the same line is stopped before.
 func (w *tour) start(t *testing.T, b block) {
 	t.Helper()
-	w.end(t) // one at a time
-	w.log = &output{}
-	w.background = w.command(context.WithoutCancel(t.Context()), "exec "+strings.TrimSpace(b.text), w.log)
-	if err := w.background.Start(); err != nil {
+	p := &background{line: strings.TrimSpace(b.text), ended: make(chan error, 1), log: &output{}}
+	w.background = slices.DeleteFunc(w.background, func(running *background) bool {
+		again := running.line == p.line
+		if again {
+			running.end(t)
+		}
+		return again
+	})
+	p.Cmd = w.command(context.WithoutCancel(t.Context()), "exec "+p.line, p.log)
+	if err := p.Start(); err != nil {
 		t.Fatal(err)
 	}
-	ended, c := make(chan error, 1), w.background
-	go func() { ended <- c.Wait() }()
-	w.ended = ended
+	w.background = append(w.background, p)
+	go func() { p.ended <- p.Wait() }()
 	t.Cleanup(func() { w.end(t) })
 	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 	defer stop()
-	await(t, ctx, "the answer of "+w.admin+"/readyz", func() bool {
+	await(t, ctx, "a sign that this is ready: "+p.line, func() bool {
 		select {
-		case err := <-w.ended:
-			w.ended = nil
-			t.Fatalf("%s ended by itself: %v\n%s", strings.TrimSpace(b.text), err, w.log)
+		case err := <-p.ended:
+			w.background = slices.DeleteFunc(w.background, func(running *background) bool { return running == p })
+			t.Fatalf("%s ended by itself: %v\n%s", p.line, err, p.log)
 		default:
+		}
+		if address := anyAddress.FindString(p.line); address != "" {
+			conn, err := net.Dial("tcp", address)
+			return err == nil && conn.Close() == nil
 		}
 		response, err := http.Get("http://" + w.admin + "/readyz")
 		if err != nil {
@@ -238,21 +255,25 @@ func (w *tour) start(t *testing.T, b block) {
 	})
 }
 
-// end stops what runs in the background, which has to go in peace.
+// end stops what runs in the background, the last started first.
 func (w *tour) end(t *testing.T) {
 	t.Helper()
-	if w.ended == nil {
-		return
+	for _, p := range slices.Backward(w.background) {
+		p.end(t)
 	}
-	ended, group := w.ended, -w.background.Process.Pid
-	w.ended = nil
-	kill := time.AfterFunc(45*time.Second, func() { _ = syscall.Kill(group, syscall.SIGKILL) })
+	w.background = nil
+}
+
+// end stops the program, which has to go in peace.
+func (p *background) end(t *testing.T) {
+	t.Helper()
+	kill := time.AfterFunc(45*time.Second, func() { _ = syscall.Kill(-p.Process.Pid, syscall.SIGKILL) })
 	defer kill.Stop()
-	if err := syscall.Kill(group, syscall.SIGTERM); err != nil {
-		t.Errorf("stop the background: %v\n%s", err, w.log)
+	if err := syscall.Kill(-p.Process.Pid, syscall.SIGTERM); err != nil {
+		t.Errorf("stop %s: %v\n%s", p.line, err, p.log)
 	}
-	if err := <-ended; err != nil {
-		t.Errorf("the background ended with %v:\n%s", err, w.log)
+	if err := <-p.ended; err != nil {
+		t.Errorf("%s ended with %v:\n%s", p.line, err, p.log)
 	}
 }
 

@@ -67,6 +67,15 @@ func Samples() []Sample {
 	return list
 }
 
+// Message is the sample as one that can be sent.
+func (s Sample) Message() Message {
+	m, err := describe(s.Service, s.Body)
+	if err != nil {
+		panic(err) // the file is part of the program
+	}
+	return m
+}
+
 // Credentials are a user name and a password: of a registration, which go into each of its messages, or of a log-in.
 type Credentials struct{ Username, Password string }
 
