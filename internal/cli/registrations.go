@@ -188,7 +188,7 @@ func (r *registrar) atEach(ctx context.Context, chosen []config.Account, do func
 		case err != nil:
 			failed++
 			a.report.Error = err.Error()
-			fmt.Fprintf(r.err, "callbackd: account %s: %v\n", account.Name, err)
+			a.tell(a.report.Error)
 		}
 		reports = append(reports, a.report)
 	}
@@ -233,5 +233,12 @@ func (a *atAccount) say(asTable func(io.Writer)) {
 func (a *atAccount) warn(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	a.report.Warnings = append(a.report.Warnings, text)
-	fmt.Fprintf(a.err, "callbackd: account %s: warning: %s\n", a.Name, text)
+	a.tell("warning: " + text)
+}
+
+// tell writes a message to standard error. What the platform says can do nothing to a terminal.
+func (a *atAccount) tell(message string) {
+	for line := range strings.SplitSeq(message, "\n") {
+		fmt.Fprintf(a.err, "callbackd: account %s: %s\n", a.Name, printable(line))
+	}
 }

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"callbackd/internal/app"
@@ -82,33 +84,44 @@ func (a *atAccount) plan(ctx context.Context, planned planner) (registration.Pla
 			row(w, s.Action, s.Service, dash(s.Have), dash(s.Want), s.Why)
 		}
 	})
-	for _, url := range p.Unmatched {
-		a.warn("--take-over %s: no service that this is about has that URL", url)
+	for _, old := range p.Unmatched {
+		a.warn("--take-over %s: no service that this is about has that URL", old)
 	}
 	return p, nil
 }
 
-// check looks at the URLs that are to be registered. What keeps them from being registered is an error that names the flag which allows it.
-func (a *atAccount) check(ctx context.Context, p registration.Plan) error {
-	var errs []error
-	for _, s := range p.Changes() {
-		if s.Action == registration.Remove {
-			continue
-		}
-		for _, problem := range registration.CheckURL(ctx, s.Want, registration.CheckOptions{}) {
-			allowable := slices.Contains(faultNames(), string(problem.Kind))
-			switch {
-			case problem.Kind == registration.ProblemAddress && a.config.Platform.OnLoopback(): // a simulator reaches what this machine does
-			case problem.Warning, slices.Contains(a.allow, problem.Kind), allowable && a.config.Platform.OnLoopback():
-				a.warn("%s: %s", s.Service, problem)
-			case allowable:
-				errs = append(errs, fmt.Errorf("%s: %s; --allow %s registers %s all the same", s.Service, problem, problem.Kind, s.Want))
-			default:
-				errs = append(errs, fmt.Errorf("%s: %s", s.Service, problem))
+// check looks at the URLs that are to be registered. What keeps one from that is an error that names the flag which allows it.
+func (a *atAccount) check(ctx context.Context, p registration.Plan) (refused []error) {
+	steps := slices.DeleteFunc(p.Changes(), func(s registration.Step) bool { return s.Action == registration.Remove })
+	problems := make([][]registration.Problem, len(steps))
+	var looking sync.WaitGroup // at all at once, for each may wait until it gives up connecting
+	for i, s := range steps {
+		looking.Go(func() { problems[i] = registration.CheckURL(ctx, s.Want, registration.CheckOptions{}) })
+	}
+	looking.Wait()
+	for i, s := range steps {
+		for _, problem := range problems[i] {
+			if err := a.judge(s, problem); err != nil {
+				refused = append(refused, err)
 			}
 		}
 	}
-	return errors.Join(errs...)
+	return refused
+}
+
+// judge warns of a problem, or returns it if it is a reason not to register the URL.
+func (a *atAccount) judge(s registration.Step, p registration.Problem) error {
+	simulated, allowable := a.config.Platform.OnLoopback(), slices.Contains(faultNames(), string(p.Kind))
+	switch {
+	case simulated && p.Kind == registration.ProblemAddress:
+		return nil // a simulator reaches what this machine does
+	case p.Warning, allowable && (simulated || slices.Contains(a.allow, p.Kind)):
+		a.warn("%s: %s", s.Service, p)
+		return nil
+	case allowable:
+		return fmt.Errorf("%s: %s; --allow %s registers %s all the same", s.Service, p, p.Kind, s.Want)
+	}
+	return fmt.Errorf("%s: %s", s.Service, p)
 }
 
 // apply plans and carries the plan out, unless it is a dry run. What stays other than it is wanted is an error.
@@ -117,15 +130,15 @@ func (a *atAccount) apply(ctx context.Context, planned planner) (registration.Pl
 	if err != nil {
 		return p, err
 	}
-	if err := a.check(ctx, p); err != nil {
-		if a.dry {
-			a.warn("would be refused: %v", err)
-			return p, nil
-		}
-		return p, fmt.Errorf("nothing was changed: %w", err)
-	}
+	refused := a.check(ctx, p)
 	if a.dry {
+		for _, err := range refused {
+			a.warn("would be refused: %v", err)
+		}
 		return p, nil
+	}
+	if len(refused) > 0 {
+		return p, fmt.Errorf("nothing was changed: %w", errors.Join(refused...))
 	}
 	a.report.Results = []stepOutcome{}
 	if len(p.Changes()) > 0 {
@@ -139,7 +152,7 @@ func (a *atAccount) apply(ctx context.Context, planned planner) (registration.Pl
 func (a *atAccount) carryOut(ctx context.Context, p registration.Plan) error {
 	a.sayWhatIsLost(p)
 	result, err := registration.Apply(ctx, a.client, p, registration.ApplyOptions{
-		Ledger: a.ledger, Timeout: a.config.Platform.Timeout,
+		Ledger: a.ledger, Timeout: 2 * a.config.Platform.Timeout, // a call may have to log in first
 		Logins: func(service string) []registration.Login {
 			return a.config.PairsOf(a.Account, callback.Service(service))
 		},
@@ -289,13 +302,16 @@ A URL of --url that the configuration does not have is what the next apply chang
 	r.dryFlag(c)
 	r.takeOverFlag(c)
 	r.allowFlag(c)
-	url := c.Flags().String("url", "", "the `URL` to register (default: the service's public_url)")
+	address := c.Flags().String("url", "", "the `URL` to register (default: the service's public_url)")
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		usable := func() error {
 			if err := r.received(args); err != nil {
 				return err
 			}
-			if *url == "" && r.config.Services[args[0]].PublicURL == "" {
+			if u, err := url.Parse(*address); err != nil || u.User != nil {
+				return usagef("--url is not a URL such as https://callbacks.example.com:28204/") // which is not repeated: it may hold a password
+			}
+			if *address == "" && r.config.Services[args[0]].PublicURL == "" {
 				return usagef("%s: %s has no public_url: set it, or name the URL with --url", r.config.Place("services."+args[0]), args[0])
 			}
 			return nil
@@ -305,8 +321,8 @@ A URL of --url that the configuration does not have is what the next apply chang
 			if err != nil {
 				return err
 			}
-			if *url != "" {
-				wanted[0].URL = *url
+			if *address != "" {
+				wanted[0].URL = *address
 			}
 			_, err = a.apply(ctx, func(held []registration.Registration, owned func(service, url string) bool) registration.Plan {
 				p := registration.MakePlan(a.Name, wanted, held, owned, a.takeOver)
