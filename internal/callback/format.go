@@ -13,6 +13,9 @@ func hide(f fmt.State, what string) { _, _ = io.WriteString(f, what+"(not printe
 // Format hides the callback, kind aside.
 func (c Callback) Format(f fmt.State, _ rune) { hide(f, "Callback "+string(c.Kind)) }
 
+// String is for logs, which do not ask for Format.
+func (c Callback) String() string { return fmt.Sprint(c) }
+
 // Format hides the identifier.
 func (d Device) Format(f fmt.State, _ rune) { hide(f, "Device") }
 

@@ -27,6 +27,7 @@ import (
 	"callbackd/internal/callback"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 )
 
 // Handler consumes callbacks.
@@ -55,6 +56,16 @@ type Delivery struct {
 	Flags []string
 	// Callback is decoded from the stored bytes for this attempt alone, so a handler may change it. It is never nil.
 	Callback *callback.Callback
+}
+
+// MarshalLogObject writes which delivery it is, and nothing of what the callback says.
+func (d *Delivery) MarshalLogObject(e zapcore.ObjectEncoder) error {
+	e.AddString("id", d.ID)
+	e.AddInt("attempt", d.Attempt)
+	e.AddInt64("seq", d.Seq)
+	e.AddString("service", string(d.Service))
+	e.AddString("account", d.Account)
+	return nil
 }
 
 // Env is what a handler is built with.

@@ -18,6 +18,9 @@ import (
 	"callbackd/internal/handler"
 	"callbackd/internal/handler/builtin"
 	"callbackd/internal/handler/handlertest"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -220,6 +223,28 @@ func TestFor(t *testing.T) {
 	}
 	if err := errors.Join(h.Close(), h.Close()); err != nil {
 		t.Error(err)
+	}
+}
+
+// A delivery, its event and its callback may be printed and logged whole, by mistake or not.
+func TestNothingThatIsPrintedOrLoggedQuotesADelivery(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zapcore.EncoderConfig{}), zapcore.AddSync(&out), zap.DebugLevel))
+	for _, d := range handlertest.Deliveries() {
+		event := d.Event()
+		for _, v := range []any{d, *d, event, &event, d.Callback, *d.Callback, []handler.Event{event}} {
+			fmt.Fprintf(&out, "%v %+v %#v %s %q\n", v, v, v, v, v)
+		}
+		log.Info("x", zap.Any("delivery", d), zap.Any("event", event), zap.Any("event", &event), zap.Any("callback", d.Callback), zap.Any("callback", *d.Callback))
+	}
+	for _, personal := range handlertest.Personal() {
+		if strings.Contains(out.String(), personal) {
+			t.Errorf("%q is in what was printed and logged", personal)
+		}
+	}
+	if !strings.Contains(out.String(), `"id":"0195a3c8-7b1e-7c44-9a55-000000000001.events"`) {
+		t.Errorf("a logged delivery does not say which it is:\n%s", out.String())
 	}
 }
 
