@@ -161,7 +161,7 @@ func TestEachRuleFindsItsDefect(t *testing.T) {
 		{"quotes the callback in its log", with(func(s *Subject) {
 			s.Open = func(_ testing.TB, e handler.Env) handler.Handler {
 				return fake{handle: func(_ context.Context, d *handler.Delivery) error {
-					e.Log.Info("got", zap.Any("callback", d.Callback))
+					e.Log.Info("got", zap.Any("devices", d.Callback.Devices))
 					return nil
 				}}
 			}
