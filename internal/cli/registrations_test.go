@@ -124,7 +124,10 @@ func TestNoCommandShowsAPassword(t *testing.T) {
 	} {
 		for _, format := range []string{" -o json", ""} {
 			file := configured(t, at.url, "accounts: [{name: "+firstAccount+", credentials: main, uws_username: api, uws_password_file: "+at.password+"}]\n"+services)
-			for _, command := range commands {
+			for i, command := range commands {
+				if !at.works && (format == "") != (i%2 == 0) {
+					continue // each once: comparing with a refused log-in is slow, as it is meant to be
+				}
 				code, out, errOut := registrations(t, file, command+format)
 				if at.works != (code == 0) {
 					t.Errorf("%s at a platform %s: exit code %d\n%s%s", command, at.name, code, out, errOut)
