@@ -214,11 +214,15 @@ func (s *simulation) welcome(address string, o platform.Options) {
 	if address != platform.DefaultListen {
 		at = " --platform http://" + address
 	}
-	fmt.Fprintf(s.out, "\nThen, from another terminal:\n\n"+
+	with := ""
+	if s.passwordFile == "" {
+		with = ", where $" + platformPassword + " is the same"
+	}
+	fmt.Fprintf(s.out, "\nThen, from another terminal%[3]s:\n\n"+
 		"  %[1]s registrations apply --config callbackd.yaml\n"+
 		"  %[1]s platform send --service DeviceUsage%[2]s\n"+
 		"  %[1]s platform status%[2]s\n\n"+
-		"Ctrl-C stops it.\n", programName(), at)
+		"Ctrl-C stops it.\n", programName(), at, with)
 }
 
 // remote adds the flag --platform to a command of a running simulator, and returns what opens it.

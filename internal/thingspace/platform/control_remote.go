@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"syscall"
 )
 
 // Remote is a simulator that runs in another process, by its control interface.
@@ -83,7 +84,9 @@ func (r *Remote) do(ctx context.Context, method, path string, body any) (*http.R
 		return nil, err
 	}
 	response, err := r.http.Do(request)
-	if err != nil {
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return nil, fmt.Errorf("ask the simulator: %w: does one run there?", err)
+	} else if err != nil {
 		return nil, fmt.Errorf("ask the simulator: %w", err)
 	}
 	if response.StatusCode == http.StatusOK {

@@ -445,6 +445,33 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// TestOneOfManyRegistersAService: whoever is first; the others are refused.
+func TestOneOfManyRegistersAService(t *testing.T) {
+	t.Parallel()
+	in := simulate(t)
+	token := in.logIn(login)
+	const many = 20
+	codes := make(chan string, many)
+	for i := range many {
+		go func() {
+			r := in.post(registrationService, envelope(registrationService, "RegisterCallback", token, members("AccountName", account,
+				"ServiceName", "StateService", "Url", fmt.Sprintf("http://127.0.0.1:%d/", 1+i), "Username", "", "Password", "")))
+			codes <- r.Body.Fault.Code
+		}()
+	}
+	refused := 0
+	for range many {
+		if code := <-codes; code == registrationService+".REQUEST_FAILED.CallbackAlreadyRegistered" {
+			refused++
+		} else if code != "" {
+			t.Errorf("refused with %s", code)
+		}
+	}
+	if list := in.Registrations(); refused != many-1 || len(list) != 1 {
+		t.Errorf("%d refused, registered %v", refused, list)
+	}
+}
+
 // TestPortsOnLoopback are free, unless they are to be as strict as elsewhere.
 func TestPortsOnLoopback(t *testing.T) {
 	t.Parallel()
