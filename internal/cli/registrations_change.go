@@ -234,7 +234,7 @@ The exit code is 0 whether there are changes or not. With -o json each account h
 under blocked whether the service is not as it is wanted and would be left so.`,
 		Example: `  callbackd registrations plan
   callbackd registrations plan --take-over https://old.example.com:28204/
-  callbackd registrations plan -o json | jq -e 'all(.changes == 0)'`,
+  callbackd registrations plan -o json | jq -e 'all(.changes == 0 and all(.steps[]; .blocked == false))'`,
 		Args: cobra.NoArgs,
 	}
 	r := e.atAll(c)
