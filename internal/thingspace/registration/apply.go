@@ -450,7 +450,7 @@ func (a *applier) fail(result StepResult, outcome Outcome, err error) StepResult
 		advice = "The old URL is registered again: when the cause is mended, run " + a.command("apply")
 		if !result.Ours {
 			advice = "The old URL is registered again, without user name and password, which callbackd does not know: give it those by hand, " +
-				"or, when the cause is mended, run " + a.command("apply") + " --take-over " + result.Have
+				"or, when the cause is mended, run " + a.command("apply") + " --take-over " + inShell(result.Have)
 		}
 	case Lost:
 		advice = "The platform now holds NOTHING for it, and its callbacks are lost: run " + a.command("apply") + " at once"

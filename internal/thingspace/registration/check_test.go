@@ -269,7 +269,7 @@ func TestURLIsCheckedByItsText(t *testing.T) {
 		{"8.8.8.8", "http", ""},
 		{"127.0.0.1", "http [address]", "a loopback address"}, {"[::1]:80", "http [address]", "a loopback address"},
 		{"192.168.1.5", "http [address]", "a private address"}, {"[fd00::1]", "http [address]", "a private address"},
-		{"100.64.0.1", "http [address]", "a private address"}, {"169.254.0.9", "http [address]", "link-local"}, {"[fe80::1]", "http [address]", "link-local"},
+		{"100.64.0.1", "http [address]", "a private address"}, {"[::ffff:100.64.0.1]", "http [address]", "a private address"}, {"169.254.0.9", "http [address]", "link-local"}, {"[fe80::1]", "http [address]", "link-local"},
 		{"0.0.0.0", "http [address]", "no address of a machine"}, {"224.0.0.1", "http [address]", "multicast"},
 		{"listener", "http [address]", "register a name of the public DNS"}, {"LOCALHOST", "http [address]", "public DNS"},
 		{"callbackd.local.", "http [address]", "public DNS"}, {"callbackd.corp.internal", "http [address]", "public DNS"},

@@ -123,7 +123,7 @@ func (v view) planned(w Wanted) Step {
 		s.Action, s.Why = Remove, "the configuration gives it no public_url any more"
 	case w.URL == "":
 		s.Why = "the configuration gives it no public_url, and callbackd did not register this one: " +
-			"to end it, unregister the service with --take-over " + s.Have
+			"to end it, unregister the service with --take-over " + inShell(s.Have)
 	case s.Have == "":
 		s.Action, s.Why = Create, "nothing is registered"
 	case sameURL(s.Have, w.URL):
@@ -133,7 +133,7 @@ func (v view) planned(w Wanted) Step {
 	case mine:
 		s.Action, s.Why = Change, "taken over"
 	default:
-		s.Blocked, s.Why = true, "callbackd did not register this URL: to replace it, --take-over "+s.Have
+		s.Blocked, s.Why = true, "callbackd did not register this URL: to replace it, --take-over "+inShell(s.Have)
 	}
 	return s.withSpelling()
 }
@@ -153,7 +153,7 @@ func (v view) rotated(w Wanted) Step {
 	case mine:
 		s.Action, s.Why = Rotate, "the same URL again, with the newest pair"
 	default:
-		s.Blocked, s.Why = true, "callbackd did not register this URL: to register it again, --take-over "+s.Have
+		s.Blocked, s.Why = true, "callbackd did not register this URL: to register it again, --take-over "+inShell(s.Have)
 	}
 	return s.withSpelling()
 }
@@ -174,7 +174,7 @@ func (v view) removed(service string) Step {
 	case mine:
 		s.Action, s.Why = Remove, "as asked"
 	default:
-		s.Blocked, s.Why = true, "callbackd did not register this URL: to end it, --take-over "+s.Have
+		s.Blocked, s.Why = true, "callbackd did not register this URL: to end it, --take-over "+inShell(s.Have)
 	}
 	return s.withSpelling()
 }
@@ -187,6 +187,16 @@ func (s Step) withSpelling() Step {
 		s.Why += fmt.Sprintf(" (the platform calls it %s)", s.HeldAs)
 	}
 	return s
+}
+
+// inShell is a URL as it is typed into a shell, to which the & of a query means something else.
+func inShell(url string) string {
+	for _, r := range url {
+		if !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:/.-_%+,=@", r) {
+			return "'" + strings.ReplaceAll(url, "'", `'\''`) + "'"
+		}
+	}
+	return url
 }
 
 // notManaged are the services that are held and that nobody asked about. They stay as they are, whoever registered them.

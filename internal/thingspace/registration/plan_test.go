@@ -54,6 +54,8 @@ func TestPlan(t *testing.T) {
 			registration.Step{Action: registration.Keep, Blocked: true}, "--take-over " + foreignURL},
 		{"a URL that is not ours is changed when it is named", want(usage, newURL), listeners("DeviceUsage", foreignURL), ours, []string{foreignURL},
 			registration.Step{Action: registration.Change}, "taken over"},
+		{"a URL to take over is written as a shell takes it", want(usage, newURL), listeners("DeviceUsage", "https://x.example.com/?a=1&b='$(x)"), ours, nil,
+			registration.Step{Action: registration.Keep, Blocked: true}, `--take-over 'https://x.example.com/?a=1&b='\''$(x)'`},
 		{"another URL than the one named is kept", want(usage, newURL), listeners("DeviceUsage", foreignURL), ours, []string{foreignURL + "/2"},
 			registration.Step{Action: registration.Keep, Blocked: true}, "--take-over " + foreignURL},
 		{"without public_url, ours is removed", want(usage, ""), listeners("DeviceUsage", ourURL), ours, nil,

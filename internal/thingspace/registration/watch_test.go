@@ -232,7 +232,7 @@ func TestWatchCountsFailuresByReason(t *testing.T) {
 	}
 }
 
-func TestWatchBoundsALookAndTakesAShutdownForNoFailure(t *testing.T) {
+func TestWatchBoundsALook(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
@@ -242,13 +242,22 @@ func TestWatchBoundsALookAndTakesAShutdownForNoFailure(t *testing.T) {
 		if n := metric(t, w.registry, "callbackd_registration_look_failures_total", "main", "timeout"); n != 1 {
 			t.Errorf("%v time-outs counted", n)
 		}
-		w.said()
-		pass(interval) // into the next look, in which the test ends
-		t.Cleanup(func() {
-			if got := w.said(); len(got) > 0 {
-				t.Errorf("the shutdown says %q", got)
+	})
+}
+
+func TestAShutdownIsNoFailure(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var w *watched
+		t.Cleanup(func() { // when the watch has ended
+			if got := w.said(); len(w.looks) != 1 || len(got) > 0 {
+				t.Errorf("a shutdown within look %d says %q", len(w.looks), got)
 			}
 		})
+		m := newMemory()
+		m.latency = time.Hour
+		w = watch(t, m, want(callback.DeviceUsage, ourURL)...)
+		pass(10 * time.Second)
 	})
 }
 
