@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -281,5 +282,32 @@ func TestTheCertificateIsVerified(t *testing.T) {
 	o.URL = old.URL
 	if err := newClient(t, o).StartSMS(t.Context(), account); !errors.Is(err, registration.ErrUnreachable) || !strings.Contains(err.Error(), "protocol version") {
 		t.Errorf("TLS 1.1: %v", err)
+	}
+}
+
+// TestCloseLetsGoOfTheConnections, which a program that goes on would otherwise hold.
+func TestCloseLetsGoOfTheConnections(t *testing.T) {
+	t.Parallel()
+	plain := newServer(t)
+	plain.answer("StartSmsCallback", output("StartSmsCallback", ``))
+	closed := make(chan struct{}, 8)
+	s := httptest.NewUnstartedServer(plain)
+	s.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateClosed {
+			closed <- struct{}{}
+		}
+	}
+	s.Start()
+	t.Cleanup(s.Close)
+	o := options(t, plain)
+	o.URL = s.URL
+	c := newClient(t, o)
+	if err := errors.Join(c.StartSMS(t.Context(), account), c.Close(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-closed:
+	case <-time.After(5 * time.Second):
+		t.Error("the connection is still open")
 	}
 }
