@@ -136,8 +136,7 @@ func (s *Simulator) startSMSCallback(ctx context.Context, c *call) (answer, erro
 	if _, ok := s.registry.lookup(account, callback.EnhancedConnectivityService, s.options.Now()); !ok {
 		return answer{}, &soapFault{"REQUEST_FAILED.CallbackNotRegistered", errNotHeld.Error()}
 	}
-	s.start(ctx, func(ctx context.Context) { s.flushSMS(ctx, account) })
-	return answer{}, nil
+	return answer{}, s.start(ctx, func(ctx context.Context) { s.flushSMS(ctx, account) })
 }
 
 // flushSMS sends what waits, in order, until a message is not taken: that one and those behind it go on waiting.

@@ -290,7 +290,15 @@ func TestServeDrains(t *testing.T) {
 			t.Error(err)
 		}
 	case <-time.After(10 * time.Second):
-		t.Error("it does not end")
+		t.Fatal("it does not end")
+	}
+	// What is ordered now is not waited for.
+	order := platform.Order{Services: []callback.Service{callback.DeviceUsage}, Count: 1}
+	if _, err := s.Send(context.WithoutCancel(t.Context()), order, nil); err == nil {
+		t.Error("an order is carried out after the end")
+	}
+	if _, err := s.ResendAll(context.WithoutCancel(t.Context())); err == nil || errors.Is(err, platform.ErrNotArchived) {
+		t.Errorf("a resend after the end: %v", err)
 	}
 }
 

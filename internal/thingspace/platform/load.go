@@ -125,7 +125,7 @@ func (s *Simulator) Send(ctx context.Context, o Order, progress func(Progress)) 
 	}
 	var report Report
 	done := make(chan struct{})
-	if !s.start(ctx, func(run context.Context) {
+	if notStarted := s.start(ctx, func(run context.Context) {
 		l := &load{flight: s.sender.flight(run, o.Account, o.Connections), order: o, counters: make(map[callback.Service]*counter)}
 		report = l.send(ctx, next, progress)
 		l.log.Info("order", zap.String("account", o.Account), zap.Uint64("seed", o.Seed), zap.Int("offered", report.Total.Offered),
@@ -134,8 +134,8 @@ func (s *Simulator) Send(ctx context.Context, o Order, progress func(Progress)) 
 			err = errStopping
 		}
 		close(done)
-	}) {
-		return Report{}, ctx.Err()
+	}); notStarted != nil {
+		return Report{}, notStarted
 	}
 	<-done
 	return report, err

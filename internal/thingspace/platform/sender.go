@@ -139,12 +139,12 @@ func (s *Simulator) ResendAll(ctx context.Context) (int, error) {
 func (s *Simulator) resend(ctx context.Context, match func(Archived) bool) (int, error) {
 	var sent, got int
 	done := make(chan struct{})
-	if !s.start(ctx, func(run context.Context) {
+	if err := s.start(ctx, func(run context.Context) {
 		defer close(done)
 		taken := s.sender.archive.take(s.options.Now(), match)
 		sent, got = len(taken), s.sender.resend(ctx, run, taken)
-	}) {
-		return 0, ctx.Err()
+	}); err != nil {
+		return 0, err
 	}
 	<-done
 	switch {

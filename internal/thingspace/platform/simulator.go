@@ -52,6 +52,8 @@ type Simulator struct {
 	sender   *sender
 	// work is what [Simulator.Run] is to do.
 	work chan func(context.Context)
+	// ended is closed when it does nothing any more.
+	ended chan struct{}
 }
 
 // New builds a simulator. Nothing runs yet.
@@ -72,7 +74,7 @@ func New(o Options) (*Simulator, error) {
 	if o.Log == nil {
 		o.Log = zap.NewNop()
 	}
-	s := &Simulator{options: o, log: o.Log.Named("platform"), work: make(chan func(context.Context)),
+	s := &Simulator{options: o, log: o.Log.Named("platform"), work: make(chan func(context.Context)), ended: make(chan struct{}),
 		sessions: newSessions(o.Accounts), sms: newSMSQueue(o.Accounts)}
 	rng := rand.New(rand.NewPCG(o.Seed, 0x01dc0de))
 	s.registry = newRegistry(func() time.Duration {
@@ -123,10 +125,11 @@ func (s *Simulator) Handler() http.Handler {
 	return router
 }
 
-// Run owns what is sent without anybody waiting for it, until ctx ends. It returns when all of it has ended.
+// Run owns what is sent, until ctx ends; without it nothing is. It returns when all of it has ended. It MUST be called once at most.
 func (s *Simulator) Run(ctx context.Context) error {
 	var running sync.WaitGroup
 	defer func() {
+		close(s.ended)
 		running.Wait()
 		s.sender.close()
 	}()
@@ -140,12 +143,14 @@ func (s *Simulator) Run(ctx context.Context) error {
 	}
 }
 
-// start hands f to [Simulator.Run], with a context that ends with it. It reports false if ctx ended before Run took it.
-func (s *Simulator) start(ctx context.Context, f func(context.Context)) bool {
+// start hands f to [Simulator.Run], with a context that ends with it. It is an error if ctx or Run ended before Run took it.
+func (s *Simulator) start(ctx context.Context, f func(context.Context)) error {
 	select {
 	case s.work <- f:
-		return true
+		return nil
 	case <-ctx.Done():
-		return false
+		return ctx.Err()
+	case <-s.ended:
+		return errStopping
 	}
 }

@@ -145,7 +145,7 @@ func shorten(text string) string {
 	return strings.ToValidUTF8(text[:most], "") + "..."
 }
 
-// call reads a request and carries it out. The call is nil if it was not understood.
+// call reads a request and carries it out. The call is nil if its operation was not understood.
 func (s *Simulator) call(w http.ResponseWriter, r *http.Request, service soapService) (*call, answer, error) {
 	mediaType, parameters, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || mediaType != "text/xml" {
@@ -160,7 +160,7 @@ func (s *Simulator) call(w http.ResponseWriter, r *http.Request, service soapSer
 	}
 	c, err := service.read(raw, parameters["charset"])
 	if err != nil {
-		return nil, answer{}, err
+		return c, answer{}, err
 	}
 	if err := checkAction(r.Header.Values("SOAPAction"), service.name, c.name); err != nil {
 		return c, answer{}, err
