@@ -15,7 +15,7 @@ help: ## List the targets
 build: ## Build the program into bin/
 	$(GO) build -o bin/callbackd ./cmd/callbackd
 
-run: build ## Watch the main job: a receiver on loopback and a sender in the platform's place; Ctrl-C stops
+run: build ## Watch the main job: a simulator of the platform and a receiver on loopback; Ctrl-C stops them
 	bin/callbackd demo $(ARGS)
 
 test: ## Run every test; needs Go alone

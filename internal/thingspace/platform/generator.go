@@ -82,7 +82,8 @@ func (g *Generator) Next(service callback.Service) Message {
 	if len(g.pending[service]) == 0 {
 		const few, seldom = 4, 32
 		devices := 1 + g.rng.IntN(few)
-		if g.quirk(QuirkLong, seldom) && (service == callback.DeviceService || service == callback.DeviceUsage) {
+		lists := service == callback.DeviceService || service == callback.DeviceUsage && g.without&QuirkUsageList == 0
+		if g.quirk(QuirkLong, seldom) && lists {
 			g.pending[service] = []Message{g.callback(service, g.newRequest(MaxDevices))}
 		} else {
 			g.pending[service] = g.Request(service, devices)

@@ -367,6 +367,17 @@ func TestLongMessages(t *testing.T) {
 	}
 }
 
+// TestNoUsagesAreListedUnlessTheQuirkIsThere, not even in a message that would be long.
+func TestNoUsagesAreListedUnlessTheQuirkIsThere(t *testing.T) {
+	t.Parallel()
+	g := platform.NewGenerator(4, credentials, platform.QuirkUsageList)
+	for range 300 {
+		if m := g.Next(callback.DeviceUsage); bytes.Contains(m.Body, []byte("<DeviceUsage>")) {
+			t.Fatalf("%.400s", m.Body)
+		}
+	}
+}
+
 // published are the codes of faults that were ever seen, without the class.
 var published = map[string][]string{
 	"INPUT_INVALID": {"Request.InvalidCharacter", "RequestUndefined", "SessionToken.Invalid", "Account.NotDefined", "Device.Kind.Invalid",
