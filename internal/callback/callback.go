@@ -39,7 +39,8 @@ func Kinds() []Kind {
 }
 
 // Callback is one message from ThingSpace, as decoded. It holds personal data: identifiers, texts, names and addresses. Its members are
-// those of schemas/README.md, sections 4 and 6, under the names of the JSON form.
+// those of schemas/README.md, sections 4 and 6. Each says whether Verizon published it or it is inferred, from the REST interface and from
+// third-party code: what is inferred may never be filled, and what is sent instead is kept in extra.
 type Callback struct {
 	// Kind is the payload that the message is about, though others may be filled beside it: a Fault tells why a request
 	// failed, a Status how it went.

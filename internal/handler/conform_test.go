@@ -21,6 +21,7 @@ import (
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/rogpeppe/go-internal/txtar"
 	"github.com/santhosh-tekuri/jsonschema/v6"
+	"pgregory.net/rapid"
 )
 
 // judge holds events against the published schema, against the same schema without room for what it does not name, and against CloudEvents.
@@ -254,4 +255,22 @@ func TestTheSchemaRefuses(t *testing.T) {
 	if j.closed.Validate(added) == nil {
 		t.Error("the schema of these tests has room for what it does not name, so they see too little")
 	}
+}
+
+// Whatever the platform sends, the event keeps to the schema and to CloudEvents.
+func TestAnyTextConforms(t *testing.T) {
+	t.Parallel()
+	j := newJudge(t)
+	text := rapid.OneOf(rapid.String(), rapid.StringMatching(`[ \t\n]{0,3}[-A-Za-z0-9]{0,300}`), rapid.SampledFrom([]string{"3/15/2017", "2026-03-14T00:00:00.5Z", "\u0085", "\ufffe"}))
+	rapid.Check(t, func(t *rapid.T) {
+		c := callback.Callback{Kind: rapid.SampledFrom(callback.Kinds()).Draw(t, "kind"), RequestID: text.Draw(t, "request"),
+			Devices:     []callback.Device{{Kind: text.Draw(t, "device kind"), Identifier: text.Draw(t, "identifier")}},
+			Usage:       &callback.Usage{BytesUsed: callback.Number(text.Draw(t, "bytes")), Timestamp: callback.Time{Text: text.Draw(t, "time")}},
+			PromoChange: &callback.PromotionChange{ChangeDate: callback.Time{Text: text.Draw(t, "date")}},
+			Extra:       []callback.Element{{Name: "New", Text: text.Draw(t, "extra"), Attributes: map[string]string{text.Draw(t, "name"): text.Draw(t, "value")}}}}
+		d := handler.Delivery{ID: "1", Seq: 1, Service: callback.DeviceUsage, Account: rapid.StringMatching(`.{1,64}`).Draw(t, "account"), Callback: &c}
+		if err := j.check(d.Event()); err != nil {
+			t.Fatal(err)
+		}
+	})
 }

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strings"
 	"time"
+	"unicode"
 
 	"callbackd/internal/callback"
 )
@@ -22,7 +23,7 @@ type Event struct {
 	Source string `json:"source"`
 	// Type is "com.verizon.thingspace.callback.KIND".
 	Type string `json:"type"`
-	// Subject is the first device's "KIND:IDENTIFIER", else the RequestId.
+	// Subject is the first device's "KIND:IDENTIFIER", the kind in lower case, so that one device is one subject; else the RequestId.
 	Subject string `json:"subject,omitempty"`
 	// Time is when the callback arrived. The platform's messages bear no time of their own.
 	Time time.Time `json:"time"`
@@ -65,7 +66,7 @@ func (d *Delivery) Event() Event {
 		Account:         d.Account,
 		Sequence:        fmt.Sprintf("%016d", d.Seq),
 		Flags:           strings.Join(d.Flags, ","),
-		RequestID:       d.Callback.RequestID,
+		RequestID:       attribute(d.Callback.RequestID),
 		Replay:          d.Replay,
 		Data:            d.Callback,
 	}
@@ -77,9 +78,28 @@ func (e Event) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, e.String()
 // String is what [Event.Format] writes; a log takes it for the event, too.
 func (e Event) String() string { return "Event " + e.ID + " " + e.Type + "(not printed)" }
 
+// subject is the first device that has an identifier: the platform sends an empty one at times.
 func subject(c *callback.Callback) string {
-	if len(c.Devices) > 0 {
-		return c.Devices[0].Kind + ":" + c.Devices[0].Identifier
+	for _, d := range c.Devices {
+		if id := attribute(d.Identifier); id != "" {
+			return strings.ToLower(attribute(d.Kind)) + ":" + id
+		}
 	}
-	return c.RequestID
+	return attribute(c.RequestID)
+}
+
+// attribute is a text as CloudEvents allows it in an attribute: without control characters and what is no character. One that is too long for a
+// header or a key is left out; it stands in the data.
+func attribute(text string) string {
+	const longest = 256
+	text = strings.TrimSpace(strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || unicode.Is(unicode.Noncharacter_Code_Point, r) {
+			return ' '
+		}
+		return r
+	}, text))
+	if len(text) > longest {
+		return ""
+	}
+	return text
 }

@@ -129,6 +129,17 @@ func TestEventAttributes(t *testing.T) {
 		{"the subject is the first device", func(*handler.Delivery) {}, func(e handler.Event) any { return e.Subject }, "mdn:1"},
 		{"without a device it is the RequestId", func(d *handler.Delivery) { d.Callback = &callback.Callback{RequestID: "r-1"} },
 			func(e handler.Event) any { return e.Subject }, "r-1"},
+		{"one device is one subject, whatever the letter case of its kind", func(d *handler.Delivery) {
+			d.Callback = &callback.Callback{Devices: []callback.Device{{Kind: "Mdn", Identifier: "60E5F99D"}}}
+		}, func(e handler.Event) any { return e.Subject }, "mdn:60E5F99D"},
+		{"a device without an identifier is no subject", func(d *handler.Delivery) {
+			d.Callback = &callback.Callback{Devices: []callback.Device{{Kind: "mdn"}, {Kind: "esn", Identifier: " \n"}, {Kind: "iccid", Identifier: "\n 2\t"}}}
+		}, func(e handler.Event) any { return e.Subject }, "iccid:2"},
+		{"no attribute holds a control character", func(d *handler.Delivery) { d.Callback = &callback.Callback{RequestID: "a\r\nb\u0085c\ufdd0"} },
+			func(e handler.Event) any { return e.Subject + "|" + e.RequestID }, "a  b c|a  b c"},
+		{"what is too long for an attribute stands in the data alone", func(d *handler.Delivery) {
+			d.Callback = &callback.Callback{RequestID: strings.Repeat("r", 257), Devices: []callback.Device{{Kind: "mdn", Identifier: strings.Repeat("1", 257)}}}
+		}, func(e handler.Event) any { return e.Subject + "|" + e.RequestID }, "|"},
 		{"the time is in UTC", func(*handler.Delivery) {}, func(e handler.Event) any { return e.Time.String() }, "2026-01-02 03:04:05 +0000 UTC"},
 		{"sequences sort as text", func(*handler.Delivery) {}, func(e handler.Event) any { return e.Sequence }, "0000000000000012"},
 		{"flags are words", func(d *handler.Delivery) { d.Flags = []string{"test", "repeat"} }, func(e handler.Event) any { return e.Flags }, "test,repeat"},

@@ -82,12 +82,17 @@ var facets = map[string]object{
 	"Event.id":              {{"minLength", 1}},
 	"Event.source":          {{"format", "uri-reference"}, {"pattern", "^/thingspace/[^/]+/[A-Za-z]+$"}},
 	"Event.type":            {{"pattern", "^" + regexp.QuoteMeta(handler.TypePrefix) + "[A-Za-z]+$"}},
+	"Event.subject":         {{"pattern", printable}},
 	"Event.datacontenttype": {{"const", "application/json"}},
 	"Event.sequence":        {{"pattern", "^[0-9]{16,}$"}},
 	"Event.flags":           {{"pattern", "^[a-z]+(,[a-z]+)*$"}},
+	"Event.requestid":       {{"pattern", printable}},
 	"Callback.kind":         {{"examples", callback.Kinds()}},
 	"Time.iso":              {{"pattern", `^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})?$`}},
 }
+
+// printable is the text that CloudEvents allows in attributes.
+const printable = `^[^\x00-\x1f\x7f-\x9f]+$`
 
 // describer writes the JSON Schema of an event from the Go types and their docs.
 type describer struct {
