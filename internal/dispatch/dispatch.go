@@ -24,6 +24,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"callbackd/internal/callback"
@@ -42,6 +43,8 @@ type Store interface {
 	// Hasten has what failed before claimed at once.
 	Hasten(ctx context.Context, handler string) error
 	Paused(handler string) bool
+	// Busy reports whether much arrives: the acks go first then.
+	Busy() bool
 }
 
 // Instance is one configured handler.
@@ -69,6 +72,7 @@ type Options struct {
 type Dispatcher struct {
 	o       Options
 	runners []*runner
+	drains  atomic.Int32
 }
 
 // New returns a dispatcher for o.Instances, whose names the store knows.
@@ -80,7 +84,7 @@ func New(o Options) *Dispatcher {
 	for _, in := range o.Instances {
 		in.Policy = in.Policy.WithDefaults()
 		o.Metrics.prepare(in.Name)
-		r := newRunner(&d.o, in)
+		r := newRunner(&d.o, in, &d.drains)
 		r.gauge()
 		d.runners = append(d.runners, r)
 	}

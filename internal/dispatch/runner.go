@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"callbackd/internal/handler"
@@ -22,7 +24,10 @@ type runner struct {
 	Instance
 	log     *zap.Logger
 	limiter *rate.Limiter
-	changed chan struct{} // the end of a probe
+	drains  *atomic.Int32 // of all runners: those with a backlog
+	// draining is set while this runner is one of them.
+	draining bool
+	changed  chan struct{} // the end of a probe
 
 	mu      sync.Mutex
 	busy    map[inbox.DeliveryKey]string // deliveries with the handler, and their IDs
@@ -30,31 +35,38 @@ type runner struct {
 	breaker breaker
 }
 
-func newRunner(o *Options, in Instance) *runner {
+func newRunner(o *Options, in Instance, drains *atomic.Int32) *runner {
 	limit := rate.Limit(in.Policy.Rate.PerSecond)
 	if limit == 0 {
 		limit = rate.Inf
 	}
 	return &runner{Options: o, Instance: in, log: o.Log.With(zap.String("handler", in.Name)), busy: make(map[inbox.DeliveryKey]string),
-		limiter: rate.NewLimiter(limit, in.Policy.Rate.Burst), changed: make(chan struct{}, 1), breaker: breaker{Breaker: in.Policy.Breaker}}
+		limiter: rate.NewLimiter(limit, in.Policy.Rate.Burst), changed: make(chan struct{}, 1), drains: drains, breaker: breaker{Breaker: in.Policy.Breaker}}
 }
 
-// ahead is how many claims a runner holds beyond those being handled, so that handlers do not wait for the database.
+// ahead is how many deliveries a runner claims beyond those being handled, and as many wait in its queue, so that handlers do not wait
+// for the database.
 const ahead = 64
 
 // run claims until ctx ends; what is under way may go on until hard ends.
 func (r *runner) run(ctx, hard context.Context) {
-	queue := make(chan assignment)
+	queue := make(chan assignment, ahead)
 	var workers sync.WaitGroup
 	for range r.Policy.Concurrency {
 		workers.Go(func() {
 			for a := range queue {
-				r.deliver(hard, a.delivery, a.probe)
+				r.deliver(ctx, hard, a)
 			}
 		})
 	}
-	defer workers.Wait()
-	defer close(queue)
+	defer func() {
+		close(queue)
+		for a := range queue { // what no worker has taken
+			r.drop(a.probe)
+			r.Store.ReleaseClaims(a.delivery.DeliveryKey)
+		}
+		workers.Wait()
+	}()
 	for ctx.Err() == nil {
 		limit, probe, next := r.admit(ahead + r.Policy.Concurrency)
 		if limit == 0 {
@@ -76,11 +88,26 @@ func (r *runner) run(ctx, hard context.Context) {
 			r.wait(ctx, next, r.Store.Wake(r.Name))
 		default:
 			r.hand(ctx, queue, claimed, probe)
-			if len(claimed) < limit { // no backlog
-				r.wait(ctx, from.Add(claimEvery), nil)
-			}
+			r.pace(ctx, from, len(claimed) == limit)
 		}
 	}
+}
+
+// pace keeps a pause between two claims. A backlog is taken as fast as the handler takes it, but while much arrives the acks go first: then
+// all handlers with a backlog share what one may take.
+func (r *runner) pace(ctx context.Context, from time.Time, backlog bool) {
+	if backlog != r.draining {
+		r.draining = backlog
+		r.drains.Add(map[bool]int32{false: -1, true: 1}[backlog])
+	}
+	pause := claimEvery
+	if backlog {
+		if !r.Store.Busy() {
+			return
+		}
+		pause = claimEvery * time.Duration(2*r.drains.Load()) / time.Duration(runtime.GOMAXPROCS(0))
+	}
+	r.wait(ctx, from.Add(pause), nil)
 }
 
 // assignment is what a worker gets.
@@ -145,9 +172,10 @@ func (r *runner) wait(ctx context.Context, next time.Time, signal <-chan struct{
 	}
 }
 
-// deliver makes one attempt and settles it.
-func (r *runner) deliver(hard context.Context, d inbox.Delivery, probe bool) {
-	if hard.Err() != nil || r.refuses(probe) {
+// deliver makes one attempt and settles it, unless ctx has ended. The attempt may go on until hard does.
+func (r *runner) deliver(ctx, hard context.Context, a assignment) {
+	d, probe := a.delivery, a.probe
+	if ctx.Err() != nil || r.refuses(probe) {
 		r.drop(probe)
 		r.Store.ReleaseClaims(d.DeliveryKey)
 		return

@@ -19,6 +19,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"text/tabwriter"
 	"time"
@@ -27,12 +28,15 @@ import (
 	"callbackd/internal/callback"
 	"callbackd/internal/config"
 	"callbackd/internal/handler"
+	"callbackd/internal/inbox"
 	"callbackd/internal/inbox/sqlite"
 	"callbackd/internal/thingspace"
 	"callbackd/internal/thingspace/platform"
 	"callbackd/schemas"
 
 	"github.com/jacoelho/xsd"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
 )
 
 // The servers run in processes of their own: this test binary, started again in one of these roles.
@@ -40,6 +44,7 @@ const (
 	roleVariable = "CALLBACKD_BENCH_ROLE"
 	roleBaseline = "baseline" // reads the body and answers 200
 	roleReceiver = "receiver" // callbackd, durable, with one handler that does nothing
+	roleDrainer  = "drainer"  // the same, on a backlog that the handler takes when a line is read
 )
 
 const (
@@ -58,10 +63,15 @@ func TestBench(t *testing.T) {
 	case roleBaseline:
 		serveBaseline()
 		return
-	case roleReceiver:
+	case roleReceiver, roleDrainer:
 		serveReceiver(t)
 		return
 	}
+	if os.Getenv("CALLBACKD_BENCH_DRAIN") != "" {
+		benchDrain(t)
+		return
+	}
+	defer benchDrain(t)
 	fmt.Printf("Messages of %d bytes; %d rounds of %s each, medians; load generator on the same cores.\n\n", len(benchMessage()), benchRounds, benchSpan)
 	w := tabwriter.NewWriter(os.Stdout, 0, 8, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "connections\tread and 200 (1/s)\tdurable acks (1/s)\tratio\tp50 ack\tp99 ack\tCPU/ack\t")
@@ -127,14 +137,19 @@ func median(rounds []result) result {
 // benchServer is a server under load.
 type benchServer struct {
 	cmd     *exec.Cmd
-	stdin   io.Closer
+	stdin   io.WriteCloser
+	out     *bufio.Reader
 	address string
 	dir     string
 }
 
 func startServer(t *testing.T, role string) *benchServer {
 	t.Helper()
-	dir := t.TempDir()
+	return startServerIn(t, role, t.TempDir())
+}
+
+func startServerIn(t *testing.T, role, dir string) *benchServer {
+	t.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run", "^TestBench$", "-test.timeout", "20m")
 	cmd.Env = append(os.Environ(), roleVariable+"="+role, "CALLBACKD_BENCH_DIR="+dir)
 	stdin, err := cmd.StdinPipe()
@@ -148,11 +163,20 @@ func startServer(t *testing.T, role string) *benchServer {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	line, err := bufio.NewReader(out).ReadString('\n')
+	reader := bufio.NewReader(out)
+	line, err := reader.ReadString('\n')
 	if err != nil {
 		t.Fatalf("start %s: %v", role, err)
 	}
-	return &benchServer{cmd: cmd, stdin: stdin, address: strings.TrimSpace(line), dir: dir}
+	return &benchServer{cmd: cmd, stdin: stdin, out: reader, address: strings.TrimSpace(line), dir: dir}
+}
+
+// open has a drainer begin.
+func (s *benchServer) open(t *testing.T) {
+	t.Helper()
+	if _, err := io.WriteString(s.stdin, "\n"); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // stop ends the server, which waits for the end of its input.
@@ -205,17 +229,30 @@ func serveBaseline() {
 	_, _ = io.Copy(io.Discard, os.Stdin)
 }
 
-type noop struct{}
+// noop is a handler that does nothing but count, once its gate is open.
+type noop struct {
+	gate    chan struct{}
+	handled atomic.Int64
+}
 
-func (noop) Handle(context.Context, *handler.Delivery) error            { return nil }
-func (noop) Close() error                                               { return nil }
-func (noop) Validate() []error                                          { return nil }
-func (noop) Open(context.Context, handler.Env) (handler.Handler, error) { return noop{}, nil }
+func (n *noop) Handle(ctx context.Context, _ *handler.Delivery) error {
+	select {
+	case <-n.gate:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	n.handled.Add(1)
+	return nil
+}
+func (*noop) Close() error                                                 { return nil }
+func (*noop) Validate() []error                                            { return nil }
+func (n *noop) Open(context.Context, handler.Env) (handler.Handler, error) { return n, nil }
 
 func serveReceiver(t *testing.T) {
 	dir := os.Getenv("CALLBACKD_BENCH_DIR")
+	sink := &noop{gate: make(chan struct{})}
 	text := base + "services: {DeviceUsage: {listen: 127.0.0.1:0}}\nhandlers: {noop: {type: noop}}\nroutes: [{handlers: [noop]}]\n"
-	c, problems := config.Parse("bench.yaml", dir, []byte(text), []handler.Type{{Name: "noop", Config: func() handler.Config { return &noop{} }, Concurrency: 4}})
+	c, problems := config.Parse("bench.yaml", dir, []byte(text), []handler.Type{{Name: "noop", Config: func() handler.Config { return sink }, Concurrency: 4}})
 	if problems.Worst() >= config.Fatal {
 		t.Fatal(problems)
 	}
@@ -231,12 +268,123 @@ func serveReceiver(t *testing.T) {
 	ran := make(chan error, 1)
 	go func() { ran <- a.Run(ctx) }()
 	fmt.Println(a.Addresses().Services[callback.DeviceUsage])
-	_, _ = io.Copy(io.Discard, os.Stdin)
+	in := bufio.NewReader(os.Stdin)
+	if os.Getenv(roleVariable) == roleDrainer {
+		_, _ = in.ReadString('\n')
+	}
+	close(sink.gate)
+	reportDrain(&sink.handled)
+	_, _ = io.Copy(io.Discard, in)
 	stop()
 	if err := <-ran; err != nil {
 		t.Fatal(err)
 	}
 	countEntries(t, c.DataDir, filepath.Join(dir, "entries"))
+}
+
+// reportDrain waits until a backlog is delivered, and prints how many deliveries a second were made.
+func reportDrain(handled *atomic.Int64) {
+	if os.Getenv(roleVariable) != roleDrainer {
+		return
+	}
+	from, look := time.Now(), time.NewTicker(time.Millisecond)
+	defer look.Stop()
+	for handled.Load() < backlog {
+		<-look.C
+	}
+	fmt.Printf("%.0f\n", backlog/time.Since(from).Seconds())
+}
+
+// backlog is how many deliveries wait when a drain begins.
+const backlog = 60_000
+
+// benchDrain measures how fast a backlog of deliveries to a handler that does nothing drains, alone, and what that costs the acks.
+func benchDrain(t *testing.T) {
+	full := filepath.Join(t.TempDir(), "full")
+	fillBacklog(t, full)
+	var alone, idle, draining []float64
+	for range 3 {
+		alone = append(alone, drainAlone(t, full))
+		idle = append(idle, acksBeside(t, t.TempDir(), roleReceiver))
+		draining = append(draining, acksBeside(t, copied(t, full), roleDrainer))
+	}
+	for _, rates := range [][]float64{alone, idle, draining} {
+		slices.Sort(rates)
+	}
+	fmt.Printf("\nA backlog of %d deliveries to a handler that does nothing drains at %.0f deliveries/s; target 20000.\n", backlog, alone[1])
+	fmt.Printf("Durable acks at %d connections: %.0f/s without a backlog, %.0f/s while one drains: ratio %.2f; target 0.80.\n",
+		targetClient, idle[1], draining[1], draining[1]/idle[1])
+}
+
+// fillBacklog makes an inbox with the backlog.
+func fillBacklog(t *testing.T, dir string) {
+	t.Helper()
+	data := filepath.Join(dir, "data")
+	if err := os.MkdirAll(data, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	store, err := sqlite.Open(t.Context(), sqlite.Options{Dir: data, Log: zap.NewNop(), Metrics: inbox.NewMetrics(prometheus.NewRegistry()), NoReceiver: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	message := benchMessage()
+	next := make(chan int)
+	var senders sync.WaitGroup
+	for range targetClient {
+		senders.Go(func() {
+			for n := range next {
+				if _, err := store.Append(context.Background(), inbox.Arrival{Handlers: []string{"noop"}, Entry: inbox.Entry{
+					ReceivedAt: time.Now(), Service: "DeviceUsage", Kind: "Usage", Account: "main", RequestID: fmt.Sprint(n), Body: message,
+					Facts: inbox.Facts{Devices: []inbox.Device{{Kind: "mdn", Identifier: fmt.Sprint(n)}}, Source: "127.0.0.1", Root: "CallbackRequest"},
+				}}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for n := range backlog {
+		next <- n
+	}
+	close(next)
+	senders.Wait()
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// copied is a copy of a prepared folder.
+func copied(t *testing.T, from string) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "copy")
+	if err := os.CopyFS(dir, os.DirFS(from)); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// drainAlone measures a drain with no other load.
+func drainAlone(t *testing.T, full string) (perSecond float64) {
+	s := startServerIn(t, roleDrainer, copied(t, full))
+	s.open(t)
+	line, err := s.out.ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.stop(t)
+	perSecond, err = strconv.ParseFloat(strings.TrimSpace(line), 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return perSecond
+}
+
+// acksBeside measures acks, of a drainer while it drains.
+func acksBeside(t *testing.T, dir, role string) float64 {
+	s := startServerIn(t, role, dir)
+	s.open(t)
+	r, _ := load(t, s, targetClient)
+	s.stop(t)
+	return r.rate
 }
 
 // requestIDMark stands where each request writes its own RequestId.

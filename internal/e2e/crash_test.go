@@ -67,6 +67,8 @@ func TestCrash(t *testing.T) {
 type crashReceiver struct {
 	t               *testing.T
 	program, config string
+	command         func() *exec.Cmd // in place of the program
+	devices         uint64           // that messages are about; 0 is one for each
 	events, log     string
 	admin, url      string
 
@@ -156,6 +158,9 @@ func (r *crashReceiver) start() {
 	}
 	defer log.Close()
 	cmd := exec.Command(r.program, "serve", "--config", r.config)
+	if r.command != nil {
+		cmd = r.command()
+	}
 	cmd.Stderr = log
 	if err := cmd.Start(); err != nil {
 		r.t.Fatal(err)
@@ -221,8 +226,12 @@ func (r *crashReceiver) send(ctx context.Context, sender int, acked chan<- strin
 	client := &platform.Client{HTTP: &http.Client{Transport: &http.Transport{}}}
 	defer client.HTTP.CloseIdleConnections()
 	for {
-		id := fmt.Sprintf("request-%d-%d", sender, crashMessages.Add(1))
-		message, err := platform.Fill(platform.NewGenerator(crashMessages.Load(), credentials).Message(callback.DeviceUsage), credentials, id)
+		seed := crashMessages.Add(1)
+		id := fmt.Sprintf("request-%d-%d", sender, seed)
+		if r.devices > 0 {
+			seed %= r.devices
+		}
+		message, err := platform.Fill(platform.NewGenerator(seed, credentials).Message(callback.DeviceUsage), credentials, id)
 		if err != nil {
 			r.t.Errorf("fill: %v", err)
 			return

@@ -66,6 +66,9 @@ type Writer struct {
 	closed      bool
 	roundFrom   time.Time     // when the round under way began; zero for none
 	average     time.Duration // of the rounds with appends
+	arrived     int           // appends since counted
+	counted     time.Time
+	busyUntil   atomic.Int64 // when what arrived last is long ago, in nanoseconds
 
 	status  atomic.Pointer[status]
 	noting  sync.Mutex // held while status changes
@@ -282,7 +285,7 @@ func (w *Writer) loop() {
 		if r.task != nil {
 			w.perform(r.task)
 		}
-		w.endRound(len(r.appends) > 0)
+		w.endRound(len(r.appends))
 	}
 }
 
@@ -410,15 +413,32 @@ func (w *Writer) perform(t *task) {
 	}
 }
 
-func (w *Writer) endRound(counts bool) {
+func (w *Writer) endRound(appends int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if counts {
+	now := time.Now()
+	if appends > 0 {
 		const weight = 8
-		w.average += (time.Since(w.roundFrom) - w.average) / weight
+		w.average += (now.Sub(w.roundFrom) - w.average) / weight
 	}
 	w.roundFrom = time.Time{}
+	w.arrived += appends
+	if elapsed := now.Sub(w.counted); elapsed >= busySpan {
+		if float64(w.arrived) >= busyRate*elapsed.Seconds() {
+			w.busyUntil.Store(now.Add(2 * busySpan).UnixNano())
+		}
+		w.arrived, w.counted = 0, now
+	}
 }
+
+const (
+	// busyRate is how many appends a second are many, over a busySpan.
+	busyRate = 500
+	busySpan = 50 * time.Millisecond
+)
+
+// Busy reports whether many appends arrive: then what can wait should leave them the machine.
+func (w *Writer) Busy() bool { return time.Now().UnixNano() < w.busyUntil.Load() }
 
 // guarded turns a panic into ErrBroken: nobody knows what state it left the engine in, so that the process has to end, but in
 // order and with an answer to everybody who waits.
