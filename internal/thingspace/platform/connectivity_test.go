@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -102,6 +103,31 @@ func TestSMSWaitUntilTheyAreAskedFor(t *testing.T) {
 		t.Errorf("the queue was sent as %q", got)
 	}
 	in.call(connectivityService, "StartSmsCallback", token, "AccountName", account) // of an empty queue
+}
+
+// TestTheQueueIsSentOnce: whoever asks for it while it is being sent changes neither order nor number.
+func TestTheQueueIsSentOnce(t *testing.T) {
+	t.Parallel()
+	in, _ := serve(t)
+	token := in.logIn(login)
+	l := listen(t)
+	var want []string
+	for i := range 100 {
+		want = append(want, fmt.Sprint(i))
+		in.send(want[i])
+	}
+	in.register(token, connectivityService, l.URL, platform.Credentials{})
+	var asking sync.WaitGroup
+	for range 5 {
+		asking.Go(func() {
+			in.post(connectivityService, envelope(connectivityService, "StartSmsCallback", token, members("AccountName", account)))
+		})
+	}
+	in.startSMS(token, 0)
+	asking.Wait()
+	if got := texts(l.received()); !slices.Equal(got, want) {
+		t.Errorf("sent as %q", got)
+	}
 }
 
 // TestTheQueueOfSMSIsBounded: the oldest go, and are counted.
