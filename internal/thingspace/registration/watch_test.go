@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -27,18 +28,28 @@ import (
 // watched is a watch at work on a platform in memory, within a bubble.
 type watched struct {
 	*memory
-	err      error // of every list, if set
+	mu       sync.Mutex // held by a look, and by a change of what is looked at
+	err      error      // of every list, if set
 	looks    []time.Time
 	registry *prometheus.Registry
 	logs     *observer.ObservedLogs
 }
 
 func (w *watched) List(ctx context.Context, account string) ([]registration.Registration, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.looks = append(w.looks, time.Now())
 	if w.err != nil {
 		return nil, w.err
 	}
 	return w.memory.List(ctx, account)
+}
+
+// change changes what the next look finds.
+func (w *watched) change(change func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	change()
 }
 
 const interval = 15 * time.Minute
@@ -142,7 +153,7 @@ func TestWatchTellsEachChangeOnce(t *testing.T) {
 				[]string{"info the platform holds our URL again DeviceUsage"}},
 		} {
 			looks := len(w.looks)
-			step.change()
+			w.change(step.change)
 			pass(interval + interval/10 + time.Second)
 			if got := w.said(); len(w.looks) == looks || !slices.Equal(got, step.says) || state() != step.held {
 				t.Errorf("after %d looks held is %v and the log says %q, want %v and %q", len(w.looks), state(), got, step.held, step.says)
@@ -181,7 +192,9 @@ func TestWatchStopsLookingWhenTheLogInIsRefused(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := watch(t, newMemory(), want(callback.DeviceUsage, ourURL)...)
-		w.err = fmt.Errorf("GetCallbackRegistrations: %w: %w", registration.ErrLogInRefused, &registration.Fault{Operation: "LogIn", Class: "INPUT_INVALID", Code: "X"})
+		w.change(func() {
+			w.err = fmt.Errorf("GetCallbackRegistrations: %w: %w", registration.ErrLogInRefused, &registration.Fault{Operation: "LogIn", Class: "INPUT_INVALID", Code: "X"})
+		})
 		pass(24 * time.Hour)
 		want := []string{"error the platform refused the log-in: what it holds is not looked at any more until callbackd is started anew"}
 		if got := w.said(); len(w.looks) != 1 || !slices.Equal(got, want) {
@@ -216,7 +229,7 @@ func TestWatchCountsFailuresByReason(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				w := watch(t, newMemory(), want(callback.DeviceUsage, ourURL)...)
-				w.err = test.err
+				w.change(func() { w.err = test.err })
 				pass(5 * time.Second)
 				for _, reason := range []string{"login_refused", "fault", "answer", "timeout", "unreachable", "other"} {
 					n := metric(t, w.registry, "callbackd_registration_look_failures_total", "main", reason)
@@ -275,7 +288,7 @@ func TestTwoAccountsOfOneLabelShowTheWorse(t *testing.T) {
 			go func() { _ = started.Run(ctx) }()
 		}
 		defer stop()
-		bad.err = errNetwork
+		bad.change(func() { bad.err = errNetwork })
 		for _, step := range []struct {
 			change func()
 			right  func(float64) bool
@@ -286,7 +299,7 @@ func TestTwoAccountsOfOneLabelShowTheWorse(t *testing.T) {
 			{func() { delete(good.held, "DeviceUsage"); bad.held = listenersByName("DeviceUsage", ourURL) }, func(v float64) bool { return v == 0 }},
 			{func() { good.held = listenersByName("DeviceUsage", ourURL) }, func(v float64) bool { return v == 1 }},
 		} {
-			step.change()
+			good.change(func() { bad.change(step.change) })
 			pass(interval * 12 / 10)
 			if held := metric(t, registry, "callbackd_registration_held", "main", "DeviceUsage"); !step.right(held) {
 				t.Errorf("held is %v", held)
