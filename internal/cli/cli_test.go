@@ -28,7 +28,7 @@ func TestDemoTellsWhatHappensAndSumsUp(t *testing.T) {
 		`(?m)^  DeviceUsage {10,}http://127\.0\.0\.1:\d+/$`,
 		`(?m)^ResumeTrackingNotification  the published sample, to http://127\.0\.0\.1:\d+/$`,
 		`(?m)^   acknowledged after \S+: stored$`,
-		`(?m)^   handled: Comment for Mdn:3124705797: .*Device will be auto resumed on - 3/15/2017`,
+		`(?m)^   handled: Comment for mdn:3124705797: .*Device will be auto resumed on - 3/15/2017`,
 		`(?m)^   acknowledged after \S+: known already, so it is neither stored nor handled again$`,
 		`(?m)^Unregistered: the platform holds 0 listeners\.$`,
 		`(?m)^9 sent, 1 of them again; 9 acknowledged, 8 stored, 8 delivered; 0 in the platform's archive\.`,
