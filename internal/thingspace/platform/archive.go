@@ -2,7 +2,6 @@ package platform
 
 import (
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -103,12 +102,4 @@ func (a *archive) take(now time.Time, match func(Archived) bool) []archived {
 	}
 	a.kept = left
 	return taken
-}
-
-// unacked says how a resend went that did not reach everybody.
-func unacked(acked, sent int) error {
-	if acked == sent {
-		return nil
-	}
-	return fmt.Errorf("%d of %d were not acknowledged, and are in the archive again", sent-acked, sent)
 }

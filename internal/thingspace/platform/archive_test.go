@@ -76,6 +76,25 @@ func TestResend(t *testing.T) {
 	})
 }
 
+// TestResendMakesRoom: what has left the archive counts no more.
+func TestResendMakesRoom(t *testing.T) {
+	t.Parallel()
+	inBubble(t, platform.Options{Profile: profile("published")}, func(t *testing.T, b *bubble) {
+		b.BoundArchive(10, 300)
+		for range 3 {
+			refuse(t, b, "A", "x")
+			if n, err := b.ResendAll(t.Context()); n != 1 || err != nil {
+				t.Fatalf("resent %d, %v", n, err)
+			}
+		}
+		refuse(t, b, "B", "x")
+		refuse(t, b, "C", "x")
+		if got := requestIDs(b.Archive()); !slices.Equal(got, []string{"B", "C"}) {
+			t.Errorf("the archive keeps %v", got)
+		}
+	})
+}
+
 // TestResendInVain: what is not acknowledged is archived again, also where nobody is registered any more.
 func TestResendInVain(t *testing.T) {
 	t.Parallel()

@@ -150,6 +150,18 @@ func TestConnectionsBoundTries(t *testing.T) {
 	}
 }
 
+// TestClosedLoopEndsInTime: no connection sends any more when the time is up.
+func TestClosedLoopEndsInTime(t *testing.T) {
+	t.Parallel()
+	inBubble(t, platform.Options{}, func(t *testing.T, b *bubble) {
+		b.answer = func(int) says { return says{after: 100 * time.Millisecond, status: 200} }
+		report := send(t, b, usage(platform.Order{Seconds: 1, Connections: 2, Seed: 1}))
+		if report.Total.Acked != 20 || report.Seconds != 1 || report.Rate != 20 {
+			t.Errorf("report is %+v", report)
+		}
+	})
+}
+
 // TestSeeds reproduce bytes and order, for the services in turn.
 func TestSeeds(t *testing.T) {
 	t.Parallel()

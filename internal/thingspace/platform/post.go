@@ -140,7 +140,7 @@ func post(ctx context.Context, transport http.RoundTripper, url string, message 
 	header["User-Agent"] = nil // or Go's would be sent; a .NET client sends none
 	// RoundTrip calls this before it writes the request, in its own goroutine.
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(c httptrace.GotConnInfo) {
-		if header.Del("Expect"); !c.Reused {
+		if !c.Reused {
 			header.Set("Expect", "100-continue")
 		}
 	}})
