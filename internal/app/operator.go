@@ -125,6 +125,7 @@ const (
 	OpRequeue = "requeue"
 	OpReplay  = "replay"
 	OpErase   = "erase"
+	opAccepts = "accepts"
 )
 
 func (o *Operator) operations() map[string]admin.Operation {
@@ -133,6 +134,7 @@ func (o *Operator) operations() map[string]admin.Operation {
 		OpRequeue: operation(o.Requeue),
 		OpReplay:  operation(o.Replay),
 		OpErase:   operation(o.Erase),
+		opAccepts: operation(o.accepts),
 	}
 }
 

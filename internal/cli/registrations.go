@@ -62,6 +62,7 @@ type atAccount struct {
 // report is what a command says of one account, to scripts.
 type report struct {
 	Account       string          `json:"account"`
+	Platform      string          `json:"platform"` // its URL: production's and a simulator's answers look the same
 	Registrations []listedService `json:"registrations,omitzero"`
 	Changes       *int            `json:"changes,omitzero"` // of Steps, how many change something
 	Steps         []plannedStep   `json:"steps,omitzero"`
@@ -181,7 +182,7 @@ func (r *registrar) atEach(ctx context.Context, chosen []config.Account, do func
 	var missed []error
 	failed := 0
 	for _, account := range chosen {
-		a := &atAccount{registrar: r, Account: account, report: report{Account: account.Name}}
+		a := &atAccount{registrar: r, Account: account, report: report{Account: account.Name, Platform: r.config.Platform.URL}}
 		switch err := a.do(ctx, do); {
 		case errors.Is(err, errNotFound):
 			missed = append(missed, fmt.Errorf("account %s: %w", account.Name, err))
@@ -210,7 +211,7 @@ func (r *registrar) atEach(ctx context.Context, chosen []config.Account, do func
 }
 
 func (a *atAccount) do(ctx context.Context, do func(context.Context, *atAccount) error) (err error) {
-	a.say(func(w io.Writer) { row(w, "Account "+a.Name) })
+	a.say(func(w io.Writer) { row(w, "Account "+a.Name+" at "+a.config.Platform.URL) })
 	if a.client, err = app.RegistrationClient(a.config, a.Account, a.state); err != nil {
 		return err
 	}

@@ -90,7 +90,8 @@ func (a *atAccount) plan(ctx context.Context, planned planner) (registration.Pla
 	return p, nil
 }
 
-// check looks at the URLs that are to be registered. What keeps one from that is an error that names the flag which allows it.
+// check looks at the URLs that are to be registered, and whether the callbackd that runs is ready for their callbacks. What keeps a URL from
+// being registered is an error, which names the flag that allows it if there is one.
 func (a *atAccount) check(ctx context.Context, p registration.Plan) (refused []error) {
 	steps := slices.DeleteFunc(p.Changes(), func(s registration.Step) bool { return s.Action == registration.Remove })
 	problems := make([][]registration.Problem, len(steps))
@@ -100,6 +101,10 @@ func (a *atAccount) check(ctx context.Context, p registration.Plan) (refused []e
 	}
 	looking.Wait()
 	for i, s := range steps {
+		service := callback.Service(s.Service)
+		if err := app.ReadyFor(ctx, a.config, service, a.config.PairsOf(a.Account, service)[0]); err != nil {
+			refused = append(refused, fmt.Errorf("%s: %w", s.Service, err))
+		}
 		for _, problem := range problems[i] {
 			if err := a.judge(s, problem); err != nil {
 				refused = append(refused, err)
@@ -269,7 +274,9 @@ register back to back; the gap is measured and shown. What is held is looked at 
 after the old one is gone is tried again, and failing that the old one is put back; the error says what is held then, and what to do.
 
 Before anything is changed the URLs are checked: a port that the platform does not take, plain http, and, by connecting to it, a
-certificate that no public authority signed. --allow overrides. While platform.url is on loopback these are warnings.
+certificate that no public authority signed. --allow overrides. While platform.url is on loopback these are warnings. If a callbackd runs on
+data_dir, it is asked whether it listens for the service and knows the newest credentials: one that was not restarted after a change of
+the configuration would lose the callbacks.
 
 The exit code is 1 if a service is not as it is wanted in the end.`,
 		Example: `  callbackd registrations apply --dry-run

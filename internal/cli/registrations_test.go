@@ -226,7 +226,7 @@ func TestAnAccountThatFailsKeepsNothingFromTheOthers(t *testing.T) {
 		t.Errorf("registered: %v", held)
 	}
 	code, out, _ = registrations(t, file, "list")
-	if code != 1 || !strings.Contains(out, "Account "+firstAccount+"\nAccount "+secondAccount+"\nSERVICE") {
+	if code != 1 || !strings.Contains(out, "Account "+firstAccount+" at "+url+"\nAccount "+secondAccount+" at "+url+"\nSERVICE") {
 		t.Errorf("exit code %d, %s", code, out)
 	}
 	if code, out, errOut := registrations(t, file, "plan -o json --account "+secondAccount); code != 0 || *answers(t, out)[0].Changes != 0 {

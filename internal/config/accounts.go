@@ -63,9 +63,22 @@ func (c *Config) PairsOf(a Account, service callback.Service) []registration.Log
 	if a.Credentials == "" {
 		return []registration.Login{{}}
 	}
+	return c.pairs(service, func(pair Credential) bool { return pair.Label == a.Credentials })
+}
+
+// PairsFor lists all pairs that callbacks of a service may carry, the empty one too if they may carry none.
+func (c *Config) PairsFor(service callback.Service) []registration.Login {
+	pairs := c.pairs(service, func(Credential) bool { return true })
+	if c.AllowAnonymous {
+		pairs = append(pairs, registration.Login{})
+	}
+	return pairs
+}
+
+func (c *Config) pairs(service callback.Service, chosen func(Credential) bool) []registration.Login {
 	var pairs []registration.Login
 	for _, pair := range slices.Backward(c.Credentials) {
-		if pair.Label == a.Credentials && (len(pair.Services) == 0 || contains(pair.Services, service)) {
+		if chosen(pair) && (len(pair.Services) == 0 || contains(pair.Services, service)) {
 			pairs = append(pairs, registration.Login{Username: pair.Username, Password: pair.Password.Reveal()})
 		}
 	}

@@ -8,6 +8,7 @@ import (
 
 	"callbackd/internal/callback"
 	"callbackd/internal/config"
+	"callbackd/internal/thingspace/registration"
 )
 
 const twoAccounts = `data_dir: data
@@ -54,6 +55,9 @@ func TestAnAccountRegistersWhatItsPairsCoverWithTheNewestOfThem(t *testing.T) {
 	}
 	if pairs := c.PairsOf(c.Accounts[1], callback.DeviceUsage); len(pairs) > 0 {
 		t.Errorf("a pair of another label, or that does not cover the service, is registered: %v", pairs)
+	}
+	if pairs := c.PairsFor(callback.PromoChange); len(pairs) != 3 || pairs[2] != (registration.Login{}) {
+		t.Errorf("%d pairs are taken of PromoChange, not those of both labels that cover it, and none at all", len(pairs))
 	}
 	if pairs := c.PairsOf(c.Accounts[2], callback.DeviceUsage); len(pairs) != 1 {
 		t.Errorf("%d pairs for callbacks without credentials, not an empty one", len(pairs))
