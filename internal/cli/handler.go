@@ -29,10 +29,10 @@ import (
 func (e *env) handler() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "handler",
-		Short: "Begin a handler type of your own",
-		Long:  "Handler types are Go packages in the source of callbackd, a folder each.",
+		Short: "Begin a handler type of your own, and print the schemas of handlers",
+		Long:  "Handler types are Go packages in the source of callbackd, a folder each. They get callbacks as events, of which there is a schema.",
 	}
-	c.AddCommand(e.handlerNew())
+	c.AddCommand(e.handlerNew(), e.handlerSchema())
 	return c
 }
 
