@@ -72,23 +72,8 @@ func (s *Simulator) complete(o Order) (Order, error) {
 	case o.Sample != "" && o.Message != "":
 		return o, orderError("it names a sample and has a message")
 	}
-	if o.Sample != "" {
-		i := slices.IndexFunc(Samples(), func(sample Sample) bool { return sample.Name == o.Sample })
-		if i < 0 {
-			return o, orderError("there is no sample %q", o.Sample)
-		}
-		o.Message = string(Samples()[i].Body)
-		if len(o.Services) == 0 {
-			o.Services = []callback.Service{Samples()[i].Service}
-		}
-	}
-	for _, service := range o.Services {
-		if _, ok := callback.Lookup(string(service)); !ok {
-			return o, orderError("there is no service %q", service)
-		}
-	}
-	if o.Message != "" && len(o.Services) != 1 {
-		return o, orderError("name the one service that the message is for")
+	if err := o.completeMessage(); err != nil {
+		return o, err
 	}
 	if len(o.Services) == 0 {
 		for _, r := range s.registry.list(o.Account) {
@@ -99,6 +84,29 @@ func (s *Simulator) complete(o Order) (Order, error) {
 		return o, orderError("account %s has no listener: register one, with `callbackd registrations apply`", o.Account)
 	}
 	return s.defaults(o), nil
+}
+
+// completeMessage checks the services, and finds the message of a sample and the service that it is of.
+func (o *Order) completeMessage() error {
+	if o.Sample != "" {
+		i := slices.IndexFunc(Samples(), func(sample Sample) bool { return sample.Name == o.Sample })
+		if i < 0 {
+			return orderError("there is no sample %q", o.Sample)
+		}
+		o.Message = string(Samples()[i].Body)
+		if len(o.Services) == 0 {
+			o.Services = []callback.Service{Samples()[i].Service}
+		}
+	}
+	for _, service := range o.Services {
+		if _, ok := callback.Lookup(string(service)); !ok {
+			return orderError("there is no service %q", service)
+		}
+	}
+	if o.Message != "" && len(o.Services) != 1 {
+		return orderError("name the one service that the message is for")
+	}
+	return nil
 }
 
 func (s *Simulator) defaults(o Order) Order {

@@ -25,6 +25,16 @@
 //	GET  /control/archive         [an [Archived]]: what was never acknowledged
 //	POST /control/archive/resend  takes a [Selection]; answers a [Resent]
 //
+// # Sending
+//
+// A message goes to the listener that is registered when a try begins, with the credentials of that moment, and is tried again by the rules
+// of a [Profile] until an answer is an acknowledgement by its [AckRule]. What nobody acknowledges goes into the archive, from which it can
+// be resent; a text from a device has one try, and waits for StartSmsCallback then. What finds no listener is lost.
+//
+// An [Order] with a rate is an open loop: a message is due at its time whatever became of those before it, and its latency counts from that
+// time, so that a listener that stalls cannot hide it by being asked less. What is under way is bounded; a message that finds no room is
+// counted as not sent. Without a rate each connection waits for its answer, which is a closed loop, and the [Report] says so.
+//
 // # Messages
 //
 // The published samples are sent as they are. For everything else a [Generator] writes messages with the sender's known habits:

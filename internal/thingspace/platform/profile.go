@@ -46,7 +46,8 @@ type Profile struct {
 	MaxTLS uint16
 }
 
-// Profiles lists the behaviours: what is published, and what was measured, on the platform's REST side, which differs from it.
+// Profiles lists the behaviours: what is published, and what was measured, on the platform's REST side, which differs from it. No time-out
+// is published, so both have the one that was measured.
 func Profiles() []Profile {
 	const archive = 30 * 24 * time.Hour
 	return []Profile{
