@@ -1,6 +1,7 @@
 package platform_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -120,6 +121,28 @@ func TestResendInVain(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestResendStopped: what is on its way comes to its end, and what was not sent stays as it was.
+func TestResendStopped(t *testing.T) {
+	t.Parallel()
+	const all, atOnce = 20, 16
+	inBubble(t, platform.Options{Profile: profile("published")}, func(t *testing.T, b *bubble) {
+		for range all {
+			refuse(t, b, "A", "x")
+		}
+		b.answer = func(int) says { return says{after: 3 * time.Second, status: 200} }
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		n, err := b.Resend(ctx, "A")
+		if n != atOnce || err == nil || !strings.Contains(err.Error(), "4 of 20") {
+			t.Errorf("resent %d, %v", n, err)
+		}
+		list := b.Archive()
+		if len(list) != all-atOnce || list[0].Tries != 4 || !strings.Contains(list[0].Failure, "503") {
+			t.Errorf("archive is %+v", list)
+		}
+	})
 }
 
 // TestArchiveIsBounded: by messages, by bytes, and by time, which the clock shortens.

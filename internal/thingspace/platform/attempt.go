@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"callbackd/internal/callback"
@@ -73,6 +74,10 @@ func (f *flight) next(ctx context.Context, m Message, d *delivery, rng *rand.Ran
 		return
 	}
 	defer func() { <-f.busy }()
+	if ctx.Err() != nil { // select may have picked the other
+		d.end = stopped
+		return
+	}
 	r, ok := f.lookup(f.account, m.Service)
 	if !ok {
 		d.end, d.failure = unregistered, "no listener is registered"
@@ -225,9 +230,9 @@ func describe(service callback.Service, body []byte) (Message, error) {
 func short(text string) string {
 	const longest = 300
 	if len(text) > longest {
-		return text[:longest] + "..."
+		text = text[:longest] + "..."
 	}
-	return text
+	return strings.ToValidUTF8(text, "?")
 }
 
 // wait reports false if ctx ended first.

@@ -1,6 +1,7 @@
 package platform
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -97,7 +98,7 @@ func (s *sender) flight(run context.Context, account string, connections int) *f
 func (s *sender) sendOne(run context.Context, account string, m Message) error {
 	f := s.flight(run, account, 1)
 	if d := f.deliver(run, m, s.rng(s.orders.Add(1), 0)); d.end != acked {
-		return errors.New(d.failure)
+		return errors.New(cmp.Or(d.failure, "the sending was stopped"))
 	}
 	return nil
 }
@@ -176,6 +177,9 @@ func (s *sender) resend(ctx, run context.Context, taken []archived) int {
 			if d.end == acked {
 				got.Add(1)
 				return
+			}
+			if d.end == stopped && d.tries == 0 {
+				d.tries, d.failure = a.Tries, a.Failure // as it was
 			}
 			s.keep(a.Account, a.message, d)
 		})
