@@ -80,7 +80,7 @@ const (
 
 // Run runs the suite. open returns a new, empty engine that the test's end closes.
 func Run(t *testing.T, open func(*testing.T) Engine) {
-	for _, c := range slices.Concat(appending, delivering, reading) {
+	for _, c := range slices.Concat(appending, delivering, operating, reading) {
 		t.Run(c.rule, func(t *testing.T) {
 			t.Parallel()
 			c.run(&suite{Engine: open(t), T: t})
