@@ -139,14 +139,27 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// ports counts through those that are handed out, so that none is handed out twice. Another run of these tests begins elsewhere.
+var ports = func() *atomic.Uint32 {
+	p := new(atomic.Uint32)
+	p.Store(rand.Uint32N(1 << 16))
+	return p
+}()
+
+// freeAddress finds one for a process that is stopped and started again. Its port is below those that systems give to outgoing connections,
+// one of which could have it when the process comes back.
 func freeAddress(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	const from, to = 12000, 28000
+	for range to - from {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", from+ports.Add(1)%(to-from)))
+		if err == nil {
+			defer l.Close()
+			return l.Addr().String()
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatalf("no port between %d and %d is free", from, to)
+	return ""
 }
 
 // start starts the process and opens the gate for the senders when it is ready.

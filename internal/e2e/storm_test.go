@@ -69,8 +69,18 @@ func TestDuplicateStorm(t *testing.T) {
 // repeat where it bears nothing to be known by; and each entry was handled, again only under the same id.
 func TestKilledInAStorm(t *testing.T) {
 	t.Parallel()
+	for _, p := range platform.Profiles() {
+		t.Run(p.Name, func(t *testing.T) {
+			t.Parallel()
+			testKilledInAStorm(t, p)
+		})
+	}
+}
+
+func testKilledInAStorm(t *testing.T, p platform.Profile) {
 	r, urls := newStormReceiver(t)
-	sim, url := startPlatform(t, platform.Options{Profile: profile(t, "published", platform.AckEnvelope), Clock: 4 * faster, Seed: 1})
+	p.Ack = platform.AckEnvelope
+	sim, url := startPlatform(t, platform.Options{Profile: p, Clock: 4 * faster, Seed: 1})
 	r.start()
 	reg := newRegistrar(t, url, filepath.Join(t.TempDir(), "data"))
 	var wanted []registration.Wanted
@@ -80,7 +90,7 @@ func TestKilledInAStorm(t *testing.T) {
 	reg.apply(wanted, registration.Create)
 
 	const kills = 2
-	order := platform.Order{Count: 900, Rate: 250, Poisson: true, Seed: 6}
+	order := platform.Order{Count: 600, Rate: 200, Poisson: true, Seed: 6}
 	ticks := make(chan platform.Progress)
 	sent := make(chan platform.Report)
 	go func() {
