@@ -204,7 +204,7 @@ func (o *ordering) remarks(r platform.Report) {
 		fmt.Fprintf(o.out, "%.1f messages in a second, of %.1f asked: latency is counted from the moment that a message was due\n", r.Rate, r.AskedRate)
 	}
 	if r.Late > 0 {
-		fmt.Fprintf(o.out, "%d went out more than 100 ms late: more --connections, if the listener is to be asked that much\n", r.Late)
+		fmt.Fprintf(o.out, "%d went out more than 100 ms late, for all connections were busy, or this machine was: see --connections\n", r.Late)
 	}
 	if n := r.Total.Unregistered; n > 0 {
 		fmt.Fprintf(o.out, "%d had no listener: `callbackd platform status` lists those that there are\n", n)
