@@ -45,6 +45,18 @@ func (h *lateHandler) get(ctx context.Context) (handler.Handler, error) {
 	return opened, nil
 }
 
+// Ready implements [handler.Readier]. That the handler is not open is for the dispatcher to tell.
+func (h *lateHandler) Ready() error {
+	if !h.mu.TryLock() {
+		return nil // it is being opened
+	}
+	defer h.mu.Unlock()
+	if opened, ok := h.opened.(handler.Readier); ok {
+		return opened.Ready()
+	}
+	return nil
+}
+
 // Close implements [handler.Handler].
 func (h *lateHandler) Close() error {
 	h.mu.Lock()

@@ -86,6 +86,7 @@ func New(o Options) *Dispatcher {
 		o.Metrics.prepare(in.Name)
 		r := newRunner(&d.o, in, &d.drains)
 		r.gauge()
+		o.Metrics.ready.watch(in.Name, r.fault)
 		d.runners = append(d.runners, r)
 	}
 	return d
@@ -133,8 +134,8 @@ func within(limit time.Duration, done <-chan struct{}) bool {
 	}
 }
 
-// Ready names the handlers that are not taking deliveries: those that ignore a time-out, those that have failed several times running, and
-// those that an operator has paused. It MUST NOT decide whether callbacks are received: a broken handler never costs a callback.
+// Ready names the handlers that are not taking deliveries: those that ignore a time-out, those that say so themselves, those that have failed
+// several times running, and those that an operator has paused. It MUST NOT decide whether callbacks are received: a broken handler never costs a callback.
 func (d *Dispatcher) Ready() error {
 	var unready []string
 	for _, r := range d.runners {

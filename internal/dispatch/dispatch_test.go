@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -287,6 +288,37 @@ func TestReadinessNamesAHandlerThatFailsRunning(t *testing.T) {
 			}
 			if got != step.ready || (r.metric(t, "callbackd_delivery_handler_ready", "events") == 1) != (step.ready == "") {
 				t.Errorf("after %v: readiness is %q, want %q", step.verdict, got, step.ready)
+			}
+		}
+	})
+}
+
+// wayward is a handler that knows that its destination is away.
+type wayward struct {
+	handlerFunc
+	why atomic.Pointer[error]
+}
+
+func (h *wayward) Ready() error { return *h.why.Load() }
+
+// TestAHandlerSaysItselfThatItIsNotReady: the words and the metric follow what it says, without a delivery in between.
+func TestAHandlerSaysItselfThatItIsNotReady(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		h := &wayward{handlerFunc: func(context.Context, *handler.Delivery) error { return nil }}
+		r := b.start(dispatch.Instance{Name: "events", Handler: h})
+		for _, step := range []struct {
+			says error
+			want string
+		}{
+			{nil, ""}, {errors.New("no table orders: create it"), "events is not ready: no table orders: create it"}, {nil, ""},
+		} {
+			h.why.Store(&step.says)
+			got := ""
+			if err := r.Ready(); err != nil {
+				got = err.Error()
+			}
+			if got != step.want || (r.metric(t, "callbackd_delivery_handler_ready", "events") == 1) != (step.says == nil) {
+				t.Errorf("readiness is %q, want %q; the metric is %v", got, step.want, r.metric(t, "callbackd_delivery_handler_ready", "events"))
 			}
 		}
 	})

@@ -1,6 +1,8 @@
 package dispatch
 
 import (
+	"maps"
+	"sync"
 	"time"
 
 	"callbackd/internal/inbox"
@@ -12,7 +14,8 @@ import (
 type Metrics struct {
 	attempts      *prometheus.CounterVec
 	seconds, late *prometheus.HistogramVec
-	stuck, ready  *prometheus.GaugeVec
+	stuck         *prometheus.GaugeVec
+	ready         *readiness
 	breaker       *prometheus.GaugeVec
 	openings      *prometheus.CounterVec
 }
@@ -28,8 +31,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		late: prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: "callbackd", Subsystem: "delivery", Name: "lag_seconds",
 			Help: "Time from a callback's arrival to the end of its delivery.", Buckets: []float64{.01, .1, 1, 10, 60, 600, 3600, 86400},
 			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100}, []string{"handler"}),
-		ready: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "callbackd", Subsystem: "delivery", Name: "handler_ready",
-			Help: "0 while the handler ignores a time-out or has failed several times running, else 1."}, []string{"handler"}),
+		ready: &readiness{faults: make(map[string]func() string), desc: prometheus.NewDesc("callbackd_delivery_handler_ready",
+			"0 while the handler ignores a time-out, has failed several times running or says that it is not ready, else 1.", []string{"handler"}, nil)},
 		stuck: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "callbackd", Subsystem: "delivery", Name: "stuck_attempts",
 			Help: "Attempts whose handler ignores its time-out."}, []string{"handler"}),
 	}
@@ -53,7 +56,6 @@ func (m *Metrics) prepare(name string) {
 	m.seconds.WithLabelValues(name)
 	m.late.WithLabelValues(name)
 	m.stuck.WithLabelValues(name)
-	m.ready.WithLabelValues(name).Set(1)
 	m.breaker.WithLabelValues(name)
 	m.openings.WithLabelValues(name)
 }
@@ -63,5 +65,36 @@ func (m *Metrics) attempt(name string, d decision, took, lag time.Duration) {
 	m.seconds.WithLabelValues(name).Observe(took.Seconds())
 	if d.verdict == inbox.VerdictDone {
 		m.late.WithLabelValues(name).Observe(lag.Seconds())
+	}
+}
+
+// readiness asks the handlers how they stand when it is asked: a destination comes and goes between deliveries, too.
+type readiness struct {
+	desc *prometheus.Desc
+
+	mu     sync.Mutex
+	faults map[string]func() string
+}
+
+func (r *readiness) watch(name string, fault func() string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.faults[name] = fault
+}
+
+// Describe implements [prometheus.Collector].
+func (r *readiness) Describe(descs chan<- *prometheus.Desc) { descs <- r.desc }
+
+// Collect implements [prometheus.Collector].
+func (r *readiness) Collect(metrics chan<- prometheus.Metric) {
+	r.mu.Lock()
+	faults := maps.Clone(r.faults)
+	r.mu.Unlock()
+	for name, fault := range faults {
+		ready := 1.0
+		if fault() != "" {
+			ready = 0
+		}
+		metrics <- prometheus.MustNewConstMetric(r.desc, prometheus.GaugeValue, ready, name)
 	}
 }

@@ -301,36 +301,46 @@ func (r *runner) probed() {
 func (r *runner) unready() string { return r.state().Unready }
 
 func (r *runner) state() HandlerState {
-	paused := r.Store.Paused(r.Name)
+	paused, fault := r.Store.Paused(r.Name), r.fault()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s := HandlerState{Name: r.Name, Breaker: r.breaker.state(time.Now()), Failures: r.breaker.running, UnderWay: len(r.busy), Stuck: r.stuck}
+	s := HandlerState{Name: r.Name, Unready: fault, Breaker: r.breaker.state(time.Now()), Failures: r.breaker.running, UnderWay: len(r.busy), Stuck: r.stuck}
 	if s.Breaker != BreakerClosed {
 		s.Until = r.breaker.until
 	}
-	switch {
-	case r.stuck > 0:
-		s.Unready = fmt.Sprintf("ignores its time-out in %d of %d places", r.stuck, r.Policy.Concurrency)
-	case r.Unopened:
-		s.Unready = "cannot be opened; the log says why"
-	case r.breaker.running >= failuresUnready:
-		s.Unready = fmt.Sprintf("has failed %d times running", r.breaker.running)
-	case paused:
+	if s.Unready == "" && paused {
 		s.Unready = "is paused"
 	}
 	return s
 }
 
-// gauge shows readiness. r.mu is held.
-func (r *runner) gauge() {
-	ready, open := 1.0, 0.0
-	if r.stuck > 0 || r.Unopened || r.breaker.running >= failuresUnready {
-		ready = 0
+// fault says what is wrong with the handler; empty if nothing is.
+func (r *runner) fault() string {
+	var own error
+	if h, ok := r.Handler.(handler.Readier); ok {
+		own = h.Ready()
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.stuck > 0:
+		return fmt.Sprintf("ignores its time-out in %d of %d places", r.stuck, r.Policy.Concurrency)
+	case r.Unopened:
+		return "cannot be opened; the log says why"
+	case own != nil:
+		return "is not ready: " + cause(own)
+	case r.breaker.running >= failuresUnready:
+		return fmt.Sprintf("has failed %d times running", r.breaker.running)
+	}
+	return ""
+}
+
+// gauge shows how the handler stands. r.mu is held.
+func (r *runner) gauge() {
+	open := 0.0
 	if !r.breaker.closed() {
 		open = 1
 	}
-	r.Metrics.ready.WithLabelValues(r.Name).Set(ready)
 	r.Metrics.stuck.WithLabelValues(r.Name).Set(float64(r.stuck))
 	r.Metrics.breaker.WithLabelValues(r.Name).Set(open)
 }

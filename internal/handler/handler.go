@@ -26,6 +26,7 @@ import (
 
 	"callbackd/internal/callback"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 )
@@ -37,6 +38,13 @@ type Handler interface {
 	// Close lets go of what the handler holds. No call of Handle follows. One is still under way only if it was left behind at a
 	// shutdown, for it ignored the end of its context. A second Close does nothing.
 	Close() error
+}
+
+// Readier is implemented by a [Handler] that knows how its destination stands. /readyz and a metric tell; nothing else follows from it.
+type Readier interface {
+	// Ready says why the handler can do nothing at present, and what to do about it; nil if it can. It tells what is known, asks nobody, and
+	// MUST NOT quote a callback. It is safe beside all other calls.
+	Ready() error
 }
 
 // Delivery is one callback on its way to one handler.
@@ -74,6 +82,9 @@ type Env struct {
 	Name string
 	// Log bears the instance's name already.
 	Log *zap.Logger
+	// Registerer takes the handler's own metrics, and adds the instance's name to them as the label handler. Open may be called again after it
+	// has failed: what it had registered it takes back then, and so does Close.
+	Registerer prometheus.Registerer
 }
 
 // Config is the configuration of one handler type: a pointer to a struct whose yaml tags are its keys. The keys type and delivery

@@ -21,6 +21,7 @@ import (
 
 	"callbackd/internal/handler"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 )
@@ -76,7 +77,7 @@ func (s Subject) withDefaults() Subject {
 func env() (handler.Env, *buffer) {
 	log := &buffer{}
 	core := zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), log, zapcore.DebugLevel)
-	return handler.Env{Name: "under-test", Log: zap.New(core)}, log
+	return handler.Env{Name: "under-test", Log: zap.New(core), Registerer: prometheus.NewRegistry()}, log
 }
 
 func wellFormed(_ testing.TB, s Subject) error {
