@@ -62,6 +62,16 @@ func (c *connections) serve(next http.Handler) http.Handler {
 	})
 }
 
+// closeSilent closes the connections on which no request has arrived. Nothing that was sent on them was acknowledged.
+func (c *connections) closeSilent() {
+	c.served.Range(func(conn, served any) bool {
+		if !served.(*atomic.Bool).Load() {
+			_ = conn.(net.Conn).Close() // it is on its way out
+		}
+		return true
+	})
+}
+
 // errorLog is what net/http has to say. Most of it can be brought about by anyone who can connect, so it is counted, and logged for
 // those who debug; what concerns the host is logged for all.
 func (c *connections) errorLog() *log.Logger { return log.New(errorLog{c}, "", 0) }

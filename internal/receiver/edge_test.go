@@ -329,6 +329,24 @@ func TestDrain(t *testing.T) {
 	}
 }
 
+// TestDrainWaitsForNoSilence: connections on which nothing was ever asked hold up no stop.
+func TestDrainWaitsForNoSilence(t *testing.T) {
+	t.Parallel()
+	r := start(t)
+	r.eventually("it receives", func() bool { return r.receiver.Status() == nil })
+	silent := r.dial()
+	r.eventually("the connection is there", func() bool { return r.metric("callbackd_connections") == 1 })
+	from := time.Now()
+	if err := r.stop(); err != nil {
+		t.Error(err)
+	}
+	const unused = 5 * time.Second // net/http's patience with them
+	if took := time.Since(from); took > unused-time.Second {
+		t.Errorf("the drain took %s", took)
+	}
+	silent.ended()
+}
+
 // TestDrainIsBounded ends a request that does not.
 func TestDrainIsBounded(t *testing.T) {
 	t.Parallel()

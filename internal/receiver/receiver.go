@@ -199,9 +199,19 @@ func (r *Receiver) Run(ctx context.Context, drain time.Duration) error {
 	return err
 }
 
+// silence is how long a drain waits for the first request of a connection: for one that was opened in the last moment. Clients and health
+// checks open connections that they never use, and net/http would wait 5 s for each, in which nothing is acknowledged.
+const silence = 500 * time.Millisecond
+
 func (r *Receiver) shutdown(drain time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), drain)
 	defer cancel()
+	silent := time.AfterFunc(silence, func() {
+		for _, s := range r.servers {
+			s.connections.closeSilent()
+		}
+	})
+	defer silent.Stop()
 	errs := make([]error, len(r.servers))
 	var closing sync.WaitGroup
 	for i, s := range r.servers {

@@ -15,8 +15,9 @@ import (
 
 // server is one listening address.
 type server struct {
-	http     *http.Server
-	listener net.Listener
+	http        *http.Server
+	listener    net.Listener
+	connections *connections
 }
 
 const (
@@ -54,7 +55,7 @@ func (r *Receiver) server(l Listener, memory *part) (*server, error) {
 	h.Protocols.SetHTTP1(true)
 	h.Protocols.SetHTTP2(l.TLS != nil)
 	bounded := limited(l.Listener, r.o.Limits.Connections)
-	return &server{http: h, listener: r.o.Network.Load().WrapListener(bounded)}, nil
+	return &server{http: h, listener: r.o.Network.Load().WrapListener(bounded), connections: connections}, nil
 }
 
 // routes leads every request to an intake, so that each is counted. The service of a listener of its own takes every path, unless
