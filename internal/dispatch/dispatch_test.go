@@ -634,7 +634,7 @@ func TestClaimsArePacedButNotThoseOfABacklog(t *testing.T) {
 	}{
 		{"a trickle", 1, false, 10},
 		{"a backlog", 1000, false, 0},
-		{"a backlog while much arrives", 1000, true, 5 * runtime.GOMAXPROCS(0)},
+		{"a backlog while much arrives", 1000, true, 1 + int((50*time.Millisecond-time.Microsecond)*time.Duration(runtime.GOMAXPROCS(0))/(20*time.Millisecond))},
 	} {
 		t.Run(test.rule, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, b *bench) {
