@@ -20,6 +20,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -88,6 +89,8 @@ func New(o Options) *Server {
 func (s *Server) Run(ctx context.Context) error { return run(ctx, s.http, s.listener, "admin") }
 
 func run(ctx context.Context, server *http.Server, l net.Listener, what string) error {
+	var silent silent
+	server.ConnState = silent.track
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(l) }()
 	select {
@@ -97,6 +100,8 @@ func run(ctx context.Context, server *http.Server, l net.Listener, what string) 
 	}
 	closing, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
+	const grace = 100 * time.Millisecond
+	defer time.AfterFunc(grace, silent.close).Stop()
 	err := server.Shutdown(closing)
 	if err != nil {
 		err = errors.Join(fmt.Errorf("stop %s: %w", what, err), server.Close())
@@ -105,6 +110,25 @@ func run(ctx context.Context, server *http.Server, l net.Listener, what string) 
 		err = errors.Join(err, serveErr)
 	}
 	return err
+}
+
+// silent are the connections on which nothing was asked, such as those of a health check that only connects. net/http waits for each until
+// it is 5 s old, and that would hold up the end of the process.
+type silent struct{ conns sync.Map }
+
+func (s *silent) track(c net.Conn, state http.ConnState) {
+	if state == http.StateNew {
+		s.conns.Store(c, nil)
+	} else {
+		s.conns.Delete(c)
+	}
+}
+
+func (s *silent) close() {
+	s.conns.Range(func(c, _ any) bool {
+		_ = c.(net.Conn).Close() // it is on its way out
+		return true
+	})
 }
 
 // checks are asked by /readyz, and as a metric by each scrape.

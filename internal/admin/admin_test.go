@@ -37,6 +37,31 @@ func serve(t *testing.T, checks ...admin.Check) string {
 	return "http://" + l.Addr().String()
 }
 
+// TestStopWaitsForNoSilence: a connection on which nothing was asked neither holds up the end nor makes it a failure.
+func TestStopWaitsForNoSilence(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := admin.New(admin.Options{Listener: l, Registry: prometheus.NewRegistry()})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	silent, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	if status, _, _ := get(t, http.MethodGet, "http://"+l.Addr().String()+"/livez"); status != http.StatusOK { // the silent one came before
+		t.Fatalf("livez answers %d", status)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("stop: %v", err)
+	}
+}
+
 func get(t *testing.T, method, url string, header ...string) (int, http.Header, string) {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), method, url, nil)

@@ -3,7 +3,6 @@ package platform
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -36,11 +35,11 @@ func (s *Simulator) Serve(ctx context.Context, l net.Listener) error {
 		return fmt.Errorf("simulator: %w", err)
 	case <-ctx.Done():
 	}
-	const patience = 5 * time.Second
+	const patience = time.Second
 	within, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
-	if err := server.Shutdown(within); err != nil {
-		return errors.Join(fmt.Errorf("simulator: calls under way did not end within %s", patience), server.Close())
+	if server.Shutdown(within) != nil {
+		_ = server.Close() // of connections on which nothing was asked, or whose client does not read
 	}
 	return nil
 }
