@@ -708,3 +708,27 @@ func TestMetricsAreNamedAsTheFieldNamesThem(t *testing.T) {
 		t.Errorf("%s: %s", p.Metric, p.Text)
 	}
 }
+
+// TestBusyWhileMuchArrives: some hundreds of appends a second make it so, and a moment without them ends it.
+func TestBusyWhileMuchArrives(t *testing.T) {
+	t.Parallel()
+	run(t, &engine{takes: time.Millisecond}, inbox.WriterOptions{}, func(r *rig) {
+		several := func(n int, pause time.Duration) {
+			for i := range n {
+				<-time.After(pause)
+				if _, err := r.Append(t.Context(), arrival(fmt.Sprint(i), 1)); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		if several(20, 10*time.Millisecond); r.Busy() {
+			t.Error("busy with 90 a second")
+		}
+		if several(150, 0); !r.Busy() {
+			t.Error("not busy with 1,000 a second")
+		}
+		if <-time.After(time.Second); r.Busy() {
+			t.Error("busy a second later")
+		}
+	})
+}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"math"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -13,6 +15,7 @@ import (
 	"callbackd/internal/inbox"
 
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // TestAnInboxOfTheFirstVersionIsMigrated: what was pending in it is delivered in the order of arrival, retries when they are due.
@@ -263,5 +266,53 @@ func TestDeadLettersAreFoundByTheirIndex(t *testing.T) {
 		if plan := explain(t, s.Reader, text, args...); !strings.Contains(plan, c.want) || strings.Contains(plan, "SCAN e") {
 			t.Errorf("%s: the plan is %s; want %s", name, plan, c.want)
 		}
+	}
+}
+
+// TestTheOldestPendingIsMeasured, whatever it waits for, and costs a scrape no query.
+func TestTheOldestPendingIsMeasured(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, dated)
+	register(t, s, "audit", "events", "idle")
+	if err := s.OrderBy(t.Context(), map[string]inbox.Order{"events": inbox.DeviceBury}); err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	for n := range 4 {
+		a := testArrival(fmt.Sprint(n), "audit", "events")
+		a.Entry.ReceivedAt, a.Entry.Facts.Devices[0].Identifier = now.Add(time.Duration(n-10)*time.Hour), "one"
+		mustAppend(t, s, a)
+	}
+	ages := func() map[string]float64 {
+		t.Helper()
+		if err := s.measureLag(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		registry := prometheus.NewRegistry()
+		registry.MustRegister(s.o.Metrics.Lag)
+		families, err := registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := make(map[string]float64)
+		for _, m := range families[0].GetMetric() {
+			got[m.GetLabel()[0].GetValue()] = math.Floor(m.GetGauge().GetValue() / 3600)
+		}
+		return got
+	}
+	if got := ages(); !maps.Equal(got, map[string]float64{"audit": 10, "events": 10, "idle": 0}) {
+		t.Errorf("the oldest are %v hours old", got)
+	}
+	for i, d := range claimed(t, s, "audit") {
+		end := inbox.Settlement{DeliveryKey: d.DeliveryKey, Attempts: 1}
+		if i == 1 {
+			end.Verdict, end.DueAt = inbox.VerdictRetry, now.Add(time.Hour)
+		}
+		s.Settle(end)
+	}
+	s.Settle(inbox.Settlement{DeliveryKey: claimed(t, s, "events")[0].DeliveryKey, Attempts: 1, Verdict: inbox.VerdictBury})
+	flushed(t, s)
+	if got := ages(); !maps.Equal(got, map[string]float64{"audit": 9, "events": 9, "idle": 0}) {
+		t.Errorf("after the first was dealt with, the oldest are %v hours old", got)
 	}
 }
