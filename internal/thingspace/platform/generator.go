@@ -80,7 +80,7 @@ func (g *Generator) Message(service callback.Service) []byte { return g.Request(
 // first of a new one.
 func (g *Generator) Next(service callback.Service) Message {
 	if len(g.pending[service]) == 0 {
-		const few, seldom = 4, 32
+		const few, seldom = 4, 200
 		devices := 1 + g.rng.IntN(few)
 		lists := service == callback.DeviceService || service == callback.DeviceUsage && g.without&QuirkUsageList == 0
 		if g.quirk(QuirkLong, seldom) && lists {

@@ -371,7 +371,7 @@ func TestLongMessages(t *testing.T) {
 func TestNoUsagesAreListedUnlessTheQuirkIsThere(t *testing.T) {
 	t.Parallel()
 	g := platform.NewGenerator(4, credentials, platform.QuirkUsageList)
-	for range 300 {
+	for range 5000 {
 		if m := g.Next(callback.DeviceUsage); bytes.Contains(m.Body, []byte("<DeviceUsage>")) {
 			t.Fatalf("%.400s", m.Body)
 		}
