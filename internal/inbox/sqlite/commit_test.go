@@ -21,7 +21,7 @@ func TestHotStatementsUseTheirIndexes(t *testing.T) {
 	s := newStore(t)
 	delivery := []string{"SEARCH delivery USING PRIMARY KEY (seq=? AND handler=? AND replay=?)"}
 	body := []string{"SEARCH e USING INTEGER PRIMARY KEY (rowid=?)", "SEARCH b USING INTEGER PRIMARY KEY (rowid=?)"}
-	state := []string{"SEARCH d USING PRIMARY KEY (seq=?)", "SEARCH d USING PRIMARY KEY (seq=?)"}
+	state := []string{"SEARCH d USING PRIMARY KEY (seq=?)", "SEARCH d USING COVERING INDEX delivery_dead_seq (seq=?)"}
 	bodyOf := "SEARCH b USING INTEGER PRIMARY KEY (rowid=?)"
 	lag := []string{"SCAN h USING COVERING INDEX sqlite_autoindex_handler_1", "SEARCH entry USING INTEGER PRIMARY KEY (rowid=?)"}
 	lag = append(lag, slices.Repeat([]string{"SEARCH delivery USING COVERING INDEX delivery_pending (handler=? AND wait=?)"}, 4)...)

@@ -9,7 +9,7 @@ import (
 	"callbackd/internal/inbox"
 )
 
-// DeadLetters lists the dead letters that q selects, by Seq, handler and replay, 1,000 at most. An unknown reason is an error, for it would
+// DeadLetters lists the dead letters that q selects, by Seq, 1,000 at most. An unknown reason is an error, for it would
 // select nothing, which looks as if there were nothing.
 func (r *Reader) DeadLetters(ctx context.Context, q inbox.DeadQuery) ([]inbox.DeadLetter, error) {
 	text, args, err := r.deadStatement(ctx, q)
@@ -37,8 +37,8 @@ func (r *Reader) DeadLetters(ctx context.Context, q inbox.DeadQuery) ([]inbox.De
 	return list, r.report(rows.Err())
 }
 
-// deadStatement is the query of a page. The dead letters have an index of their own, of which all are looked at that the handler has; those
-// of one device or RequestId are found from it.
+// deadStatement is the query of a page. The dead letters have indexes of their own, in whose order they are looked at; those of a device or
+// a RequestId are found by that, for they are few.
 func (r *Reader) deadStatement(ctx context.Context, q inbox.DeadQuery) (text string, args []any, err error) {
 	if q.Reason != "" && !slices.Contains(inbox.DeadReasons(), q.Reason) {
 		return "", nil, fmt.Errorf("no dead letter has the reason %q: the reasons are %s", q.Reason, strings.Join(inbox.DeadReasons(), ", "))
@@ -60,16 +60,20 @@ func (r *Reader) deadStatement(ctx context.Context, q inbox.DeadQuery) (text str
 		add(`+`+term, bounds[i]) // by age would be by the entries, which are more
 	}
 	if q.After != (inbox.DeliveryKey{}) {
-		add(`(d.seq, h.name, d.replay) > (?, ?, ?)`, q.After.Seq, q.After.Handler, q.After.Replay)
-		add(`d.seq >= ?`, q.After.Seq)
+		add(`d.seq >= ? AND (d.seq, d.handler, d.replay) > (?, (SELECT id FROM handler WHERE name = ?), ?)`,
+			q.After.Seq, q.After.Seq, q.After.Handler, q.After.Replay)
 	}
 	limit := mostEntries
 	if q.Limit > 0 {
 		limit = min(limit, q.Limit)
 	}
+	join := `CROSS JOIN` // in this order
+	if q.Device != "" || q.RequestID != "" || len(q.Seqs) > 0 {
+		join = `JOIN`
+	}
 	return `SELECT d.seq, h.name, d.replay, d.attempts, d.settled_at, d.reason, d.cause, e.id, e.received_at, e.service, e.kind, e.account, e.request_id
-		FROM delivery d JOIN handler h ON h.id = d.handler JOIN entry e ON e.seq = d.seq
-		WHERE ` + strings.Join(terms, ` AND `) + fmt.Sprintf(` ORDER BY d.seq, h.name, d.replay LIMIT %d`, limit), args, nil
+		FROM delivery d ` + join + ` entry e ON e.seq = d.seq JOIN handler h ON h.id = d.handler
+		WHERE ` + strings.Join(terms, ` AND `) + fmt.Sprintf(` ORDER BY d.seq, d.handler, d.replay LIMIT %d`, limit), args, nil
 }
 
 // Requeue makes the dead letters that q selects pending again, with all their attempts before them. q.Limit and q.After bound them as they

@@ -15,6 +15,8 @@ DROP INDEX delivery_due;
 CREATE INDEX delivery_pending ON delivery (handler, wait, seq, replay) WHERE state = 0;
 CREATE INDEX delivery_waiting ON delivery (handler, (replay > 0), due_at) WHERE state = 0 AND wait >= 2;
 CREATE INDEX delivery_lane ON delivery (handler, order_key, seq) WHERE order_key <> 0;
+-- Dead letters are listed by seq, of all handlers or of one.
+CREATE INDEX delivery_dead_seq ON delivery (seq, handler, replay) WHERE state = 2;
 
 ALTER TABLE handler ADD COLUMN in_order INTEGER NOT NULL DEFAULT 0; -- 0 none, 1 block, 2 bury
 ALTER TABLE handler ADD COLUMN paused_at INTEGER NOT NULL DEFAULT 0;
