@@ -5,6 +5,7 @@ import (
 	"callbackd/internal/handler"
 	"callbackd/internal/handler/logline"
 	"callbackd/internal/handler/ndjson"
+	"callbackd/internal/handler/webhook"
 )
 
 // Types lists the handler types.
@@ -12,5 +13,6 @@ func Types() []handler.Type {
 	return []handler.Type{
 		logline.Type(),
 		ndjson.Type(),
+		webhook.Type(),
 	}
 }

@@ -1,0 +1,225 @@
+package webhook
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/net/http/httpguts"
+)
+
+// settings are what the files of a configuration hold, and the client that was made of it.
+type settings struct {
+	secrets [][]byte
+	header  http.Header
+	client  *http.Client
+}
+
+// load reads the files. Its errors name the key and the file, and quote nothing of what is in it.
+func load(c *Config) (*settings, error) {
+	s := &settings{header: http.Header{"User-Agent": {"callbackd"}}}
+	for i, path := range c.SecretFiles {
+		text, err := readLine(path)
+		var secret []byte
+		if err == nil {
+			secret, err = parseSecret(text)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("secret_files[%d]: %s: %w", i, path, err)
+		}
+		s.secrets = append(s.secrets, secret)
+	}
+	if err := s.setHeaders(c); err != nil {
+		return nil, err
+	}
+	config, err := c.TLS.config()
+	if err != nil {
+		return nil, fmt.Errorf("tls.%w", err)
+	}
+	s.client = newClient(c, config)
+	return s, nil
+}
+
+func (s *settings) setHeaders(c *Config) error {
+	for _, h := range c.Headers {
+		s.header.Set(h.Name, h.Value)
+	}
+	set := func(key, name, path string) error {
+		if path == "" {
+			return nil
+		}
+		value, err := readLine(path)
+		if err == nil && !httpguts.ValidHeaderFieldValue(value) {
+			err = errors.New("has a character that no header can carry")
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %s: %w", key, path, err)
+		}
+		s.header.Set(name, value)
+		return nil
+	}
+	for i, h := range c.Headers {
+		if err := set(fmt.Sprintf("headers[%d].value_file", i), h.Name, h.ValueFile); err != nil {
+			return err
+		}
+	}
+	return set("authorization_file", "Authorization", c.AuthorizationFile)
+}
+
+// config is the TLS of the client.
+func (t *TLS) config() (*tls.Config, error) {
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if t == nil {
+		return config, nil
+	}
+	if t.CAFile != "" {
+		text, err := readFile(t.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("ca_file: %s: %w", t.CAFile, err)
+		}
+		config.RootCAs = x509.NewCertPool()
+		if !config.RootCAs.AppendCertsFromPEM(text) {
+			return nil, fmt.Errorf("ca_file: %s: holds no certificate in PEM", t.CAFile)
+		}
+	}
+	if t.CertFile != "" {
+		certificate, err := readFile(t.CertFile)
+		if err != nil {
+			return nil, fmt.Errorf("cert_file: %s: %w", t.CertFile, err)
+		}
+		key, err := readFile(t.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("key_file: %s: %w", t.KeyFile, err)
+		}
+		pair, err := tls.X509KeyPair(certificate, key)
+		if err != nil {
+			return nil, fmt.Errorf("cert_file: %s with the key_file %s: %w", t.CertFile, t.KeyFile, err)
+		}
+		config.Certificates = []tls.Certificate{pair}
+	}
+	return config, nil
+}
+
+// newClient makes the client. It uses no proxy, and keeps no cookies.
+func newClient(c *Config, config *tls.Config) *http.Client {
+	const (
+		mostHead  = 64 << 10
+		mostIdle  = 256
+		idle      = time.Minute
+		silence   = 15 * time.Second // on a connection that many requests share: it may be gone
+		keepAlive = 15 * time.Second
+	)
+	dialer := &net.Dialer{Timeout: c.ConnectTimeout, KeepAlive: keepAlive, ControlContext: control, Resolver: c.resolver}
+	return &http.Client{CheckRedirect: redirect, Transport: &http.Transport{
+		DialContext: dialer.DialContext, TLSClientConfig: config, TLSHandshakeTimeout: c.ConnectTimeout, ForceAttemptHTTP2: true,
+		MaxIdleConns: mostIdle, MaxIdleConnsPerHost: mostIdle, IdleConnTimeout: idle, MaxResponseHeaderBytes: mostHead, DisableCompression: true,
+		HTTP2: &http.HTTP2Config{SendPingTimeout: silence, PingTimeout: silence},
+	}}
+}
+
+// redirect lets an event be posted again on the same host alone, and never without the TLS that it began with. Where the method would become
+// GET, the event would not be sent at all.
+func redirect(to *http.Request, via []*http.Request) error {
+	const most = 3
+	from := via[len(via)-1].URL
+	if to.Method != http.MethodPost || len(via) > most || !sameHost(from, to.URL) {
+		return http.ErrUseLastResponse
+	}
+	return nil
+}
+
+func sameHost(from, to *url.URL) bool {
+	upgraded := from.Scheme == "http" && to.Scheme == "https"
+	return strings.EqualFold(from.Hostname(), to.Hostname()) && (upgraded || from.Scheme == to.Scheme && port(from) == port(to))
+}
+
+func port(u *url.URL) string {
+	if p := u.Port(); p != "" {
+		return p
+	}
+	return map[string]string{"http": "80", "https": "443"}[u.Scheme]
+}
+
+// readLine reads the one line of a file, without what editors put around it unseen.
+func readLine(path string) (string, error) {
+	text, err := readFile(path)
+	if err != nil {
+		return "", err
+	}
+	line := strings.TrimSpace(strings.TrimPrefix(string(text), "\ufeff"))
+	switch {
+	case line == "":
+		return "", errors.New("is empty: write the secret into it")
+	case strings.ContainsAny(line, "\r\n"):
+		return "", errors.New("has several lines: a secret has one")
+	}
+	return line, nil
+}
+
+// readFile reads a file of bounded size.
+func readFile(path string) ([]byte, error) {
+	const most = 1 << 20
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil, errors.New("there is no such file: write it, or mend the path")
+	case err != nil:
+		return nil, cause(err)
+	case !info.Mode().IsRegular():
+		return nil, errors.New("is not a file: name one")
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("%w: the user that callbackd runs as must be able to read it", cause(err))
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, most+1))
+	switch {
+	case err != nil:
+		return nil, cause(err)
+	case len(text) > most:
+		return nil, errors.New("is larger than 1 MiB")
+	}
+	return text, nil
+}
+
+// cause is an error without the path, which stands before it already.
+func cause(err error) error {
+	var p *os.PathError
+	if errors.As(err, &p) {
+		return p.Err
+	}
+	return err
+}
+
+// stamps tells whether files have changed.
+func stamps(paths []string) []os.FileInfo {
+	list := make([]os.FileInfo, len(paths))
+	for i, path := range paths {
+		list[i], _ = os.Stat(path) // nil if it is gone, which is a change too
+	}
+	return list
+}
+
+func sameStamps(a, b []os.FileInfo) bool {
+	for i := range a {
+		if a[i] == nil || b[i] == nil {
+			if a[i] != b[i] {
+				return false
+			}
+			continue
+		}
+		if !os.SameFile(a[i], b[i]) || a[i].Size() != b[i].Size() || !a[i].ModTime().Equal(b[i].ModTime()) {
+			return false
+		}
+	}
+	return true
+}
