@@ -38,7 +38,7 @@ type Outcome string
 const (
 	Kept     Outcome = "kept"     // nothing was to be done
 	Done     Outcome = "done"     // and seen in the platform's list
-	Skipped  Outcome = "skipped"  // not begun, for the context had ended
+	Skipped  Outcome = "skipped"  // not begun: the context had ended, or its listener would be at risk
 	Failed   Outcome = "failed"   // the platform holds what it held before
 	Restored Outcome = "restored" // the new URL could not be registered, and the old one was put back
 	Lost     Outcome = "lost"     // the platform holds nothing for the service
@@ -69,15 +69,13 @@ var ErrChanged = errors.New("what the platform holds has changed since the plan 
 
 // StepError says what state a step left its service in, and what to do.
 type StepError struct {
-	Account, Service string
-	Outcome          Outcome
-	Advice           string
-	Err              error
+	Service string
+	Outcome Outcome
+	Advice  string
+	Err     error
 }
 
-func (e *StepError) Error() string {
-	return fmt.Sprintf("%s of account %s: %v. %s", e.Service, e.Account, e.Err, e.Advice)
-}
+func (e *StepError) Error() string { return fmt.Sprintf("%s: %v. %s", e.Service, e.Err, e.Advice) }
 
 func (e *StepError) Unwrap() error { return e.Err }
 
@@ -85,11 +83,11 @@ func (e *StepError) Unwrap() error { return e.Err }
 //
 // The platform allows one listener for each service, and loses what it would send while there is none. So a change is an unregister and a
 // register back to back, one service at a time, and a step that has begun is ended whatever becomes of ctx. A register that fails is
-// tried again, and then the old URL is put back; what is left without a listener all the same has an error that says so. A step that
-// fails does not keep the others from being carried out; the error joins all of theirs.
+// tried again, and then the old URL is put back; what is left without a listener all the same has an error that says so.
 //
-// Services that are only to be registered come first, for they lose nothing: what is wrong with all, such as a URL that the platform
-// refuses, often shows there.
+// A step that fails keeps others from being carried out only where they could lose what they have: once a register failed, for a reason that
+// may hold for all, nothing more is unregistered to be registered again. So services that are only to be registered come first. The error
+// joins those of all steps.
 func Apply(ctx context.Context, r Registrar, p Plan, o ApplyOptions) (Result, error) {
 	if o.Pause <= 0 {
 		o.Pause = time.Second
@@ -115,10 +113,10 @@ func Apply(ctx context.Context, r Registrar, p Plan, o ApplyOptions) (Result, er
 	defer unlock()
 	held, err := r.List(ctx, p.Account)
 	if err != nil {
-		return result, fmt.Errorf("list registrations of account %s; nothing was changed: %w", p.Account, err)
+		return result, fmt.Errorf("look again before anything is changed; nothing was done: %w", err)
 	}
 	if changed := changedSince(p, held); len(changed) > 0 {
-		return result, fmt.Errorf("account %s: %w, for %s; nothing was done: look at a new plan", p.Account, ErrChanged, strings.Join(changed, ", "))
+		return result, fmt.Errorf("%w, for %s; nothing was done: look at a new plan", ErrChanged, strings.Join(changed, ", "))
 	}
 	var errs []error
 	for _, action := range []Action{Create, Change, Rotate, Remove} {
@@ -126,10 +124,27 @@ func Apply(ctx context.Context, r Registrar, p Plan, o ApplyOptions) (Result, er
 			if s.Action == action {
 				result.Steps[i] = a.carryOut(ctx, s)
 				errs = append(errs, result.Steps[i].Err)
+				if a.doubt == nil && castsDoubt(result.Steps[i]) {
+					a.doubt = fmt.Errorf("registering %s failed, and this one would be without a listener if that failed too", s.Service)
+				}
 			}
 		}
 	}
 	return result, errors.Join(errs...)
+}
+
+// castsDoubt reports whether a register failed in a way that may meet the next as well.
+func castsDoubt(r StepResult) bool {
+	var f *Fault
+	switch {
+	case r.Action == Remove:
+		return false
+	case r.Outcome == Lost, r.Outcome == Unclear:
+		return true
+	case r.Outcome == Restored, r.Outcome == Failed && r.Action == Create:
+		return !errors.Is(r.Err, errTaken) && !(errors.As(r.Err, &f) && f.Class == "INPUT_INVALID")
+	}
+	return false
 }
 
 // changedSince names the services for which the platform holds something else than the plan says.
@@ -155,6 +170,7 @@ type applier struct {
 	registrar Registrar
 	account   string
 	o         ApplyOptions
+	doubt     error // whether a register would succeed; nil as long as there is none
 }
 
 // tries bound each call that is made again.
@@ -169,6 +185,9 @@ func (a *applier) carryOut(ctx context.Context, s Step) StepResult {
 	result := StepResult{Step: s}
 	if err := context.Cause(ctx); err != nil {
 		return a.fail(result, Skipped, err)
+	}
+	if a.doubt != nil && (s.Action == Change || s.Action == Rotate) {
+		return a.fail(result, Skipped, a.doubt)
 	}
 	if s.Action != Remove {
 		if err := a.sendable(s); err != nil {
@@ -208,7 +227,7 @@ func (a *applier) create(ctx context.Context, result StepResult) StepResult {
 	err = fmt.Errorf("register: %w", err)
 	switch held, lookErr := a.list(ctx); {
 	case said == nothing && lookErr != nil:
-		return a.fail(result, Unclear, errors.Join(err, fmt.Errorf("look: %w", lookErr)))
+		return a.fail(result, Unclear, fmt.Errorf("%w; look: %w", err, lookErr))
 	case said == nothing && holds(held, s.Service, s.Want):
 		result.Outcome = Done
 		return result
@@ -257,7 +276,7 @@ func (a *applier) replace(ctx context.Context, result StepResult) StepResult {
 			result.Outcome = Done
 			return result
 		case said == nothing && holds(found, s.Service, s.Want):
-			return a.fail(result, Unclear, errors.Join(err, errOneOfTwo))
+			return a.fail(result, Unclear, fmt.Errorf("%w; %w", err, errOneOfTwo))
 		case state == unknown && holds(found, s.HeldAs, s.Have): // it was never gone
 			result.Gap = 0
 			return a.fail(result, Failed, err)
@@ -284,7 +303,7 @@ func (a *applier) putBack(ctx context.Context, result StepResult, from time.Time
 	for _, login := range logins {
 		old := Registration{Account: a.account, Service: s.HeldAs, URL: s.Have}
 		if _, err := a.register(ctx, old, login, putBackTries); err != nil {
-			cause = errors.Join(cause, fmt.Errorf("put the old URL back: %w", err))
+			cause = fmt.Errorf("%w; put the old URL back: %w", cause, err)
 			continue
 		}
 		result.Gap = time.Since(from)
@@ -293,10 +312,10 @@ func (a *applier) putBack(ctx context.Context, result StepResult, from time.Time
 	result.Gap = time.Since(from)
 	held, err := a.list(ctx)
 	if err != nil {
-		return a.fail(result, Unclear, errors.Join(cause, fmt.Errorf("look: %w", err)))
+		return a.fail(result, Unclear, fmt.Errorf("%w; look: %w", cause, err))
 	}
 	if found := holding(held, s.Service); len(found) > 0 {
-		return a.fail(result, Unclear, errors.Join(cause, errors.New("and yet the platform holds a URL for it")))
+		return a.fail(result, Unclear, fmt.Errorf("%w; and yet the platform holds a URL for it", cause))
 	}
 	return a.fail(result, Lost, cause)
 }
@@ -436,7 +455,7 @@ func (a *applier) fail(result StepResult, outcome Outcome, err error) StepResult
 	var advice string
 	switch outcome {
 	case Skipped:
-		advice = "Nothing was done about it"
+		advice = "Nothing was done about it, and the platform holds what it held: when the cause is mended, run " + a.command("apply")
 	case Failed:
 		advice = "The platform holds what it held before"
 		if result.Action == Create {
@@ -459,7 +478,7 @@ func (a *applier) fail(result StepResult, outcome Outcome, err error) StepResult
 			a.command("apply")
 	}
 	result.Outcome = outcome
-	result.Err = &StepError{Account: a.account, Service: result.Service, Outcome: outcome, Advice: advice, Err: err}
+	result.Err = &StepError{Service: result.Service, Outcome: outcome, Advice: advice, Err: err}
 	return result
 }
 

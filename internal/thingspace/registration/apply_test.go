@@ -23,6 +23,7 @@ type disturbance int
 const (
 	undisturbed   disturbance = iota
 	refused                   // the platform says no, and did nothing
+	invalid                   // and it says no to this very request
 	lostRequest               // no answer, and nothing was done
 	lostAnswer                // no answer, and it was done
 	failedHalfWay             // UnexpectedError, and it was done
@@ -67,6 +68,8 @@ func (m *memory) call(ctx context.Context, operation, service, url string, do fu
 	switch d {
 	case refused:
 		return fmt.Errorf("%s: %w", operation, &registration.Fault{Operation: operation, Class: "REQUEST_FAILED", Code: "NoReason"})
+	case invalid:
+		return &registration.Fault{Operation: operation, Class: "INPUT_INVALID", Code: "Url"}
 	case lostRequest:
 		return errNetwork
 	case lostAnswer:
@@ -463,6 +466,43 @@ func TestAStepThatFailsKeepsNoOtherFromBeingCarriedOut(t *testing.T) {
 	}
 	if result.Steps[0].Outcome != registration.Failed || m.url("DeviceUsage") != newURL || m.url("AlertService") != newURL {
 		t.Errorf("results are %+v", result.Steps)
+	}
+}
+
+// TestNoListenerIsTakenAwayOnceARegisterFailed: the next would be lost like the one before.
+func TestNoListenerIsTakenAwayOnceARegisterFailed(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		rule    string
+		disturb func(int, string) disturbance
+		create  registration.Outcome
+		first   registration.Outcome
+		second  registration.Outcome
+	}{
+		{"after one that lost its listener", always("register DeviceUsage", refused), registration.Done, registration.Lost, registration.Skipped},
+		{"after one that was put back", always("register DeviceUsage "+newURL, refused), registration.Done, registration.Restored, registration.Skipped},
+		{"after a new one that failed", always("register", refused), registration.Failed, registration.Skipped, registration.Skipped},
+		{"but it is after a URL that is wrong in itself", always("register DeviceUsage "+newURL, invalid), registration.Done, registration.Restored, registration.Done},
+		{"and after a new one whose URL is wrong in itself", always("register AlertService", invalid), registration.Failed, registration.Done, registration.Done},
+	} {
+		t.Run(test.rule, func(t *testing.T) {
+			t.Parallel()
+			m := newMemory(listeners("DeviceUsage", ourURL, "StateService", ourURL, "PromoChange", ourURL)...)
+			m.disturb = test.disturb
+			wanted := slices.Concat(want(callback.DeviceUsage, newURL), want(callback.StateService, newURL), want(callback.PromoChange, ""), want(callback.AlertService, newURL))
+			o := applyOptions(newLedger(t))
+			o.Pause = time.Nanosecond
+			result, err := registration.Apply(t.Context(), m, registration.MakePlan(account, wanted, m.list(), ours, nil), o)
+			for i, want := range []registration.Outcome{test.first, test.second, registration.Done, test.create} {
+				s := result.Steps[i]
+				if s.Outcome != want {
+					t.Errorf("%s is %s, want %s: %v", s.Service, s.Outcome, want, s.Err)
+				}
+				if s.Outcome == registration.Skipped && (m.url(s.Service) != ourURL || !errors.Is(err, s.Err) || !strings.Contains(err.Error(), s.Service+": registering ")) {
+					t.Errorf("of %s %q is held, and the error is %v", s.Service, m.url(s.Service), err)
+				}
+			}
+		})
 	}
 }
 
