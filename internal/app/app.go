@@ -240,7 +240,7 @@ func (a *App) handlers(ctx context.Context) ([]dispatch.Instance, error) {
 	for _, name := range a.c.HandlerNames() {
 		h := a.c.Handlers[name]
 		env := handler.Env{Name: name, Log: a.log.Named("handler").With(zap.String("handler", name)),
-			Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"handler": name}, a.registry)}
+			Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"handler": name}, a.registry), LookupEnv: os.LookupEnv}
 		opened, err := h.Config.Open(ctx, env)
 		if err != nil {
 			a.log.Error("cannot open a handler; receiving goes on, and its deliveries wait until it can be opened",

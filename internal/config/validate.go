@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"callbackd/internal/callback"
+	"callbackd/internal/handler"
 	"callbackd/internal/receiver"
 
 	"go.uber.org/zap/zapcore"
@@ -99,6 +100,7 @@ func (c *Config) validateHandlers(d *decoder) {
 			routed[name] = true
 		}
 	}
+	owners := make(map[[3]string]string) // of what no two handlers can share
 	for _, name := range sortedKeys(c.Handlers) {
 		h, path := c.Handlers[name], "handlers."+name
 		if h == nil || h.Config == nil {
@@ -110,6 +112,16 @@ func (c *Config) validateHandlers(d *decoder) {
 		}
 		for _, err := range h.Config.Validate() {
 			d.keyed(path, err)
+		}
+		if sole, ok := h.Config.(handler.Sole); ok {
+			key, value := sole.Sole()
+			what := [3]string{h.Type, key, value}
+			if owner := owners[what]; owner != "" {
+				d.at(path+"."+key, Fatal, "%s belongs to the handler %s: no two can share it", clip(value), owner)
+			}
+			if value != "" {
+				owners[what] = name
+			}
 		}
 		h.Delivery.validate(d, path+".delivery")
 		if !routed[name] {

@@ -85,6 +85,8 @@ type Env struct {
 	// Registerer takes the handler's own metrics, and adds the instance's name to them as the label handler. Open may be called again after it
 	// has failed: what it had registered it takes back then, and so does Close.
 	Registerer prometheus.Registerer
+	// LookupEnv reads callbackd's environment, as os.LookupEnv does.
+	LookupEnv func(name string) (value string, ok bool)
 }
 
 // Config is the configuration of one handler type: a pointer to a struct whose yaml tags are its keys. The keys type and delivery
@@ -102,6 +104,12 @@ type Config interface {
 // relative are made absolute, from the folder of the configuration file.
 type Files interface {
 	Paths() map[string]*string
+}
+
+// Sole is implemented by a [Config] that names something which no two handlers of its type can share, such as a file to write.
+type Sole interface {
+	// Sole is the key that names it, and what stands there; empty for nothing.
+	Sole() (key, value string)
 }
 
 // Type is a type of handler that a configuration can name.

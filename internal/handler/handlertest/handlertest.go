@@ -77,7 +77,8 @@ func (s Subject) withDefaults() Subject {
 func env() (handler.Env, *buffer) {
 	log := &buffer{}
 	core := zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), log, zapcore.DebugLevel)
-	return handler.Env{Name: "under-test", Log: zap.New(core), Registerer: prometheus.NewRegistry()}, log
+	noEnvironment := func(string) (string, bool) { return "", false }
+	return handler.Env{Name: "under-test", Log: zap.New(core), Registerer: prometheus.NewRegistry(), LookupEnv: noEnvironment}, log
 }
 
 func wellFormed(_ testing.TB, s Subject) error {

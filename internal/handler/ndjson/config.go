@@ -23,6 +23,14 @@ type Config struct {
 // Paths implements [handler.Files].
 func (c *Config) Paths() map[string]*string { return map[string]*string{"path": &c.Path} }
 
+// Sole implements [handler.Sole].
+func (c *Config) Sole() (key, value string) {
+	if c.Path != "" {
+		value = filepath.Clean(c.Path)
+	}
+	return "path", value
+}
+
 // Validate implements [handler.Config].
 func (c *Config) Validate() []error {
 	switch {
