@@ -428,6 +428,9 @@ func statsTable(w io.Writer, s sqlite.Stats) {
 	if s.Held {
 		row(w, "Deliveries:", "held since a restore")
 	}
+	for _, name := range s.Paused {
+		row(w, "Paused:", name)
+	}
 	for _, group := range []struct {
 		title  string
 		counts map[string]int64

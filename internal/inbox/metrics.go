@@ -99,12 +99,25 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 
 // Lag shows how old the oldest callback is that each handler has yet to get. It grows between two measurements, and a scrape costs no query.
 type Lag struct {
-	desc   *prometheus.Desc
-	mu     sync.Mutex
-	oldest map[string]time.Time
+	desc    *prometheus.Desc
+	mu      sync.Mutex
+	pending map[string]int
+	oldest  map[string]time.Time
 }
 
-// Set gives the times of arrival, by handler; zero for a handler with nothing to get.
+// Add changes how many deliveries a handler has pending. With none there is no oldest.
+func (l *Lag) Add(handler string, n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.pending == nil {
+		l.pending = make(map[string]int)
+	}
+	if l.pending[handler] += n; l.pending[handler] == 0 {
+		delete(l.oldest, handler)
+	}
+}
+
+// Set gives the times of arrival that were measured, by handler; zero for a handler with nothing to get.
 func (l *Lag) Set(oldest map[string]time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -118,9 +131,9 @@ func (l *Lag) Describe(ch chan<- *prometheus.Desc) { ch <- l.desc }
 func (l *Lag) Collect(ch chan<- prometheus.Metric) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for name, at := range l.oldest {
+	for name, n := range l.pending {
 		age := 0.0
-		if !at.IsZero() {
+		if at := l.oldest[name]; n > 0 && !at.IsZero() {
 			age = max(0, time.Since(at).Seconds())
 		}
 		ch <- prometheus.MustNewConstMetric(l.desc, prometheus.GaugeValue, age, name)

@@ -212,8 +212,10 @@ func (s *Store) apply(tx *effects) {
 	m.Quarantined.Add(float64(tx.quarantined))
 	s.handlers.add(tx.handlers)
 	for handler, n := range tx.pending {
-		m.Pending.WithLabelValues(s.handlers.name(handler)).Add(float64(n))
-		m.DeadLetters.WithLabelValues(s.handlers.name(handler)).Add(float64(tx.dead[handler]))
+		name := s.handlers.name(handler)
+		m.Pending.WithLabelValues(name).Add(float64(n))
+		m.DeadLetters.WithLabelValues(name).Add(float64(tx.dead[handler]))
+		m.Lag.Add(name, n)
 	}
 	for _, do := range tx.then {
 		do()

@@ -289,10 +289,13 @@ func TestTheOldestPendingIsMeasured(t *testing.T) {
 		a.Entry.ReceivedAt, a.Entry.Facts.Devices[0].Identifier = now.Add(time.Duration(n-10)*time.Hour), "one"
 		mustAppend(t, s, a)
 	}
+	measured := true
 	ages := func() map[string]float64 {
 		t.Helper()
-		if err := s.measureLag(t.Context()); err != nil {
-			t.Fatal(err)
+		if measured {
+			if err := s.measureLag(t.Context()); err != nil {
+				t.Fatal(err)
+			}
 		}
 		registry := prometheus.NewRegistry()
 		registry.MustRegister(s.o.Metrics.Lag)
@@ -320,5 +323,13 @@ func TestTheOldestPendingIsMeasured(t *testing.T) {
 	flushed(t, s)
 	if got := ages(); !maps.Equal(got, map[string]float64{"audit": 9, "events": 9, "idle": 0}) {
 		t.Errorf("after the first was dealt with, the oldest are %v hours old", got)
+	}
+	for range 3 {
+		s.Settle(inbox.Settlement{DeliveryKey: claimed(t, s, "events")[0].DeliveryKey, Attempts: 1})
+		flushed(t, s)
+	}
+	measured = false // the last one ends between two measurements
+	if got := ages(); !maps.Equal(got, map[string]float64{"audit": 9, "events": 0, "idle": 0}) {
+		t.Errorf("with nothing left to get, the oldest are %v hours old", got)
 	}
 }

@@ -349,6 +349,7 @@ func (s *Store) loadHandlers(ctx context.Context) error {
 		s.notePaused(id, name, k.paused)
 		s.o.Metrics.Pending.WithLabelValues(name).Set(float64(pending))
 		s.o.Metrics.DeadLetters.WithLabelValues(name).Set(float64(dead))
+		s.o.Metrics.Lag.Add(name, int(pending))
 	}
 	if err := rows.Err(); err != nil {
 		return fmt.Errorf("read handlers: %w", classify(err))
