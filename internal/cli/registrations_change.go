@@ -83,6 +83,12 @@ func (a *atAccount) plan(ctx context.Context, planned planner) (registration.Pla
 		for _, s := range p.Steps {
 			row(w, s.Action, s.Service, dash(s.Have), dash(s.Want), s.Why)
 		}
+		switch left := blocked(p); {
+		case len(left) > 0:
+			row(w, fmt.Sprintf("Not as wanted, and left so: %d. WHY says how to change that, such as by --take-over.", len(left)))
+		case changes == 0:
+			row(w, "There is nothing to change.")
+		}
 	})
 	for _, old := range p.Unmatched {
 		a.warn("--take-over %s: no service that this is about has that URL", old)
@@ -148,14 +154,15 @@ func (a *atAccount) apply(ctx context.Context, planned planner) (registration.Pl
 	a.report.Results = []stepOutcome{}
 	if len(p.Changes()) > 0 {
 		if err := a.carryOut(ctx, p); err != nil {
-			return p, errors.Join(err, blocked(p))
+			return p, errors.Join(append(blocked(p), err)...)
 		}
 	}
-	return p, blocked(p)
+	return p, errors.Join(blocked(p)...)
 }
 
 func (a *atAccount) carryOut(ctx context.Context, p registration.Plan) error {
 	a.sayWhatIsLost(p)
+	defer a.askForPatience(ctx)()
 	result, err := registration.Apply(ctx, a.client, p, registration.ApplyOptions{
 		Ledger: a.ledger, Timeout: 2 * a.config.Platform.Timeout, // a call may have to log in first
 		Logins: func(service string) []registration.Login {
@@ -171,7 +178,7 @@ func (a *atAccount) carryOut(ctx context.Context, p registration.Plan) error {
 		row(w, "OUTCOME", "SERVICE", "ACTION", "WITHOUT LISTENER FOR")
 		for _, s := range result.Steps {
 			if s.Outcome != registration.Kept {
-				row(w, s.Outcome, s.Service, s.Action, dash(gapCell(s.Gap)))
+				row(w, s.Outcome, s.Service, s.Action, dash(gapCell(s)))
 			}
 		}
 		for _, s := range result.Steps {
@@ -181,6 +188,21 @@ func (a *atAccount) carryOut(ctx context.Context, p registration.Plan) error {
 		}
 	})
 	return err
+}
+
+// askForPatience speaks when ctx ends, until the returned function is called: whoever sees nothing happen kills what is about to put a
+// listener back.
+func (a *atAccount) askForPatience(ctx context.Context) (end func()) {
+	told := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(told)
+		a.tell("stopping: the service at hand is brought to an end first, so that it is not left without a listener; nothing more is begun")
+	})
+	return func() {
+		if !stop() {
+			<-told
+		}
+	}
 }
 
 // sayWhatIsLost is the price of a plan.
@@ -200,25 +222,27 @@ func (a *atAccount) sayWhatIsLost(p registration.Plan) {
 	})
 }
 
-func gapCell(gap time.Duration) string {
+func gapCell(s registration.StepResult) string {
+	gap := s.Gap.Round(time.Millisecond).String()
 	switch {
-	case gap == 0:
+	case s.Gap == 0:
 		return ""
-	case gap < time.Millisecond:
+	case s.Outcome == registration.Lost, s.Outcome == registration.Unclear:
+		return gap + " so far"
+	case s.Gap < time.Millisecond:
 		return "under 1ms"
 	}
-	return gap.Round(time.Millisecond).String()
+	return gap
 }
 
 // blocked says which services are not as they are wanted, and why they stay so.
-func blocked(p registration.Plan) error {
-	var errs []error
+func blocked(p registration.Plan) (errs []error) {
 	for _, s := range p.Steps {
 		if s.Blocked {
 			errs = append(errs, fmt.Errorf("%s is left as it is: %s: %s", s.Service, s.Have, s.Why))
 		}
 	}
-	return errors.Join(errs...)
+	return errs
 }
 
 const planLong = `
@@ -253,12 +277,9 @@ under blocked whether the service is not as it is wanted and would be left so.`,
 }
 
 func applyConfig(ctx context.Context, a *atAccount) error {
-	p, err := a.apply(ctx, func(held []registration.Registration, owned func(service, url string) bool) registration.Plan {
+	_, err := a.apply(ctx, func(held []registration.Registration, owned func(service, url string) bool) registration.Plan {
 		return registration.MakePlan(a.Name, app.WantedRegistrations(a.config, a.Account), held, owned, a.takeOver)
 	})
-	if err == nil && len(p.Changes()) == 0 {
-		a.say(func(w io.Writer) { row(w, "There is nothing to change.") })
-	}
 	return err
 }
 
@@ -393,7 +414,7 @@ func (e *env) registrationsRotate() *cobra.Command {
 		Use:   "rotate [SERVICE...]",
 		Short: "Register again, with the newest credentials",
 		Long: `Register services again with the same URL and the newest credentials: the last pair listed under the account's label that covers the
-service. All that are registered as they are wanted, or those named.
+service. All that are registered as they are wanted, or those named, whatever pair the platform holds for them, which it does not tell.
 
 To change the password of callbacks: list the new pair after the old one, restart callbackd, rotate, and take the old pair out of the
 configuration once metrics show that nobody uses it. The platform goes on sending it for up to 15 minutes.

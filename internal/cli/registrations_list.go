@@ -125,7 +125,7 @@ func startSMS(ctx context.Context, a *atAccount) error {
 	if err != nil {
 		return err
 	}
-	at := slices.IndexFunc(held, func(h registration.Registration) bool { return h.Service == string(service) })
+	at := slices.IndexFunc(held, func(h registration.Registration) bool { return registration.SameService(h.Service, string(service)) })
 	if at < 0 {
 		return fmt.Errorf("no listener is registered for %s, so the SMS would go nowhere: callbackd registrations register %s --account %s", service, service, a.Name)
 	}

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"callbackd/internal/cli"
@@ -175,6 +176,41 @@ func TestARefusedLogInIsTriedOnce(t *testing.T) {
 	put(t, filepath.Join(filepath.Dir(file), "wrong"), uwsPassword+"\n")
 	if code, _, errOut := registrations(t, file, "list"); code != 0 || logIns(s) != 2 {
 		t.Errorf("with the right password: exit code %d after %d log-ins: %s", code, logIns(s), errOut)
+	}
+}
+
+// TestAnInterruptLeavesNoServiceWithoutListener, and whoever sent it is told what is waited for.
+func TestAnInterruptLeavesNoServiceWithoutListener(t *testing.T) {
+	t.Parallel()
+	s := newSimulator(t)
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	var changing atomic.Bool
+	simulator := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if changing.Load() && strings.Contains(r.Header.Get("SOAPAction"), "/RegisterCallback") { // in the gap
+			interrupt()
+		}
+		s.Handler().ServeHTTP(w, r)
+	}))
+	t.Cleanup(simulator.Close)
+	file := configured(t, simulator.URL+"/api/v2", "accounts: [{name: "+firstAccount+", credentials: main, uws_username: api, uws_password_file: uws}]\n"+services)
+	if code, out, errOut := registrations(t, file, "apply"); code != 0 {
+		t.Fatalf("apply: %d\n%s%s", code, out, errOut)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, file, strings.NewReplacer(`28204/usage"`, `28204/moved"`, `28205/"`, `28205/moved"`).Replace(string(text)))
+	changing.Store(true)
+	var out, errOut bytes.Buffer
+	code := cli.Main(ctx, []string{"registrations", "apply", "--config", file}, strings.NewReader(""), &out, &errOut)
+	held := s.Registrations()
+	if code != 1 || len(held) != 2 || held[0].URL != "http://127.0.0.1:28204/moved" || held[1].URL != "http://127.0.0.1:28205/" {
+		t.Errorf("exit code %d, registered: %v", code, held)
+	}
+	if !strings.Contains(errOut.String(), "stopping: the service at hand") || !strings.Contains(out.String(), "skipped  EnhancedConnectivityService") {
+		t.Errorf("told as %s%s", out.String(), errOut.String())
 	}
 }
 

@@ -430,7 +430,7 @@ func (a *applier) settled(ctx context.Context, result StepResult) StepResult {
 		result.Notes = append(result.Notes, fmt.Sprintf("the URL before is still taken for callbackd's: %v", err))
 	}
 	registered := s.Action != Remove && result.Outcome == Done || result.Outcome == Restored
-	if registered && sameService(s.Service, string(callback.EnhancedConnectivityService)) {
+	if registered && SameService(s.Service, string(callback.EnhancedConnectivityService)) {
 		result.StartSMS = true
 		result.Notes = append(result.Notes, "SMS from devices that came while there was no listener are queued until they are asked for: "+
 			a.command("start-sms"))
@@ -453,23 +453,23 @@ func (a *applier) command(verb string) string {
 // fail ends a step with an error that says what to do.
 func (a *applier) fail(result StepResult, outcome Outcome, err error) StepResult {
 	var advice string
+	const again = ": when the cause is mended, run the same command again"
 	switch outcome {
 	case Skipped:
-		advice = "Nothing was done about it, and the platform holds what it held: when the cause is mended, run " + a.command("apply")
+		advice = "Nothing was done about it" + again
 	case Failed:
-		advice = "The platform holds what it held before"
+		advice = "The platform holds what it held before" + again
 		if result.Action == Create {
-			advice = "It is not registered"
+			advice = "It is not registered" + again
 		}
-		advice += ": when the cause is mended, run " + a.command("apply")
 		if errors.Is(err, errTaken) {
 			advice = "It is left to them: run " + a.command("plan") + " and look who it is"
 		}
 	case Restored:
-		advice = "The old URL is registered again: when the cause is mended, run " + a.command("apply")
+		advice = "The old URL is registered again" + again
 		if !result.Ours {
 			advice = "The old URL is registered again, without user name and password, which callbackd does not know: give it those by hand, " +
-				"or, when the cause is mended, run " + a.command("apply") + " --take-over " + inShell(result.Have)
+				"or, when the cause is mended, run the same command again"
 		}
 	case Lost:
 		advice = "The platform now holds NOTHING for it, and its callbacks are lost: run " + a.command("apply") + " at once"
@@ -514,7 +514,7 @@ func (a *applier) pause(ctx context.Context, try int) bool {
 
 // holds reports whether a URL is registered for a service.
 func holds(held []Registration, service, url string) bool {
-	return slices.ContainsFunc(held, func(r Registration) bool { return sameService(r.Service, service) && sameURL(r.URL, url) })
+	return slices.ContainsFunc(held, func(r Registration) bool { return SameService(r.Service, service) && sameURL(r.URL, url) })
 }
 
 // definite reports whether an error says that the platform did nothing. Without an answer it may have done what it was asked, and so it

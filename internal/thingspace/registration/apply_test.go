@@ -240,7 +240,7 @@ func TestApply(t *testing.T) {
 
 		{rule: "an unregister that is refused loses nothing", url: newURL, held: listeners("DeviceUsage", ourURL), disturb: always("unregister", refused),
 			outcome: registration.Failed, now: ourURL, owned: ourURL, calls: "unregister unregister unregister",
-			says: "The platform holds what it held before: when the cause is mended, run callbackd registrations apply --account " + account},
+			says: "The platform holds what it held before: when the cause is mended, run the same command again"},
 		{rule: "a new URL that is refused puts the old one back", url: newURL, held: listeners("DeviceUsage", ourURL), disturb: always("register DeviceUsage "+newURL, refused),
 			outcome: registration.Restored, now: ourURL, owned: ourURL, bears: newest, calls: "unregister register register register register register",
 			says: "The old URL is registered again"},

@@ -90,7 +90,7 @@ func (l *Ledger) entry(account, service, url string, settled bool) ledgerEntry {
 }
 
 func (l *Ledger) concerns(e ledgerEntry, account, service string) bool {
-	return e.Platform == l.platform && e.Account == account && sameService(e.Service, service)
+	return e.Platform == l.platform && e.Account == account && SameService(e.Service, service)
 }
 
 func (l *Ledger) change(ctx context.Context, change func(*ledgerBook)) error {

@@ -203,7 +203,7 @@ func inShell(url string) string {
 func (v view) notManaged(wanted []Wanted) []Step {
 	var steps []Step
 	for _, r := range v.held {
-		if slices.ContainsFunc(wanted, func(w Wanted) bool { return sameService(string(w.Service), r.Service) }) {
+		if slices.ContainsFunc(wanted, func(w Wanted) bool { return SameService(string(w.Service), r.Service) }) {
 			continue
 		}
 		steps = append(steps, Step{
@@ -232,7 +232,7 @@ func (v view) unmatched(steps []Step) []string {
 
 // holding are the registrations of a service, of which the platform allows one.
 func holding(held []Registration, service string) []Registration {
-	return slices.DeleteFunc(slices.Clone(held), func(r Registration) bool { return !sameService(r.Service, service) })
+	return slices.DeleteFunc(slices.Clone(held), func(r Registration) bool { return !SameService(r.Service, service) })
 }
 
 func exactly(held []Registration, service string) []Registration {
@@ -252,9 +252,9 @@ func summary(found []Registration) (have, heldAs string) {
 	return strings.Join(texts, ", "), ""
 }
 
-// sameService compares the names of services. PromoChange is PromoChanges in Verizon's other API (schemas/README.md, section 12), and
+// SameService compares the names of services. PromoChange is PromoChanges in Verizon's other API (schemas/README.md, section 12), and
 // no two services differ in a plural alone.
-func sameService(a, b string) bool { return serviceKey(a) == serviceKey(b) }
+func SameService(a, b string) bool { return serviceKey(a) == serviceKey(b) }
 
 func serviceKey(name string) string {
 	return strings.TrimSuffix(strings.ToLower(strings.TrimSpace(name)), "s")
