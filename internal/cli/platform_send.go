@@ -44,6 +44,7 @@ func (e *env) platformSend() *cobra.Command {
 		Example: `  callbackd platform send
   callbackd platform send --service DeviceUsage,PromoChange --count 1000
   callbackd platform send --rate 200 --duration 1m --poisson
+  callbackd platform send --service DeviceService --devices 2000
   callbackd platform send --sample ResumeTrackingNotification
   callbackd platform send --service DeviceUsage --file message.xml --count 50`,
 		Args: cobra.NoArgs,
@@ -54,6 +55,7 @@ func (e *env) platformSend() *cobra.Command {
 	flags.StringVar(&o.Account, "account", "", "the account whose listeners get it (default: the first)")
 	flags.IntVar(&o.Count, "count", 0, "stop after `n` messages (default: one for each service)")
 	flags.DurationVar(&o.duration, "duration", 0, "stop after this time")
+	flags.IntVar(&o.Devices, "devices", 0, fmt.Sprintf("devices that each request is for, up to %d: a message for each, or one with all (default: a few)", platform.MaxDevices))
 	flags.Float64Var(&o.Rate, "rate", 0, "messages that are due in a second (default: as fast as answers come)")
 	flags.BoolVar(&o.Poisson, "poisson", false, "space messages as independent senders would, and not evenly")
 	flags.IntVar(&o.Connections, "connections", 0, "messages on their way at once (default: 256 with --rate, 16 without)")
@@ -102,6 +104,10 @@ func (o *ordering) complete() error {
 		o.Services = append(o.Services, callback.Service(s))
 	}
 	switch {
+	case o.Devices < 0 || o.Devices > platform.MaxDevices:
+		return usagef("--devices is not within 0 and %d", platform.MaxDevices)
+	case o.Devices > 0 && (o.Sample != "" || o.file != ""):
+		return usagef("--devices is about generated messages: leave it out with --sample and --file")
 	case o.Count < 0, o.duration < 0, o.Rate < 0, o.Connections < 0:
 		return usagef("--count, --duration, --rate and --connections cannot be negative")
 	case o.Sample != "" && !slices.Contains(sampleNames(), o.Sample):

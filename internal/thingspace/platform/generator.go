@@ -77,14 +77,14 @@ type Message struct {
 func (g *Generator) Message(service callback.Service) []byte { return g.Request(service, 1)[0].Body }
 
 // Next returns the next message that the service sends: of the request before, as long as some of its devices are to come, else the
-// first of a new one.
-func (g *Generator) Next(service callback.Service) Message {
+// first of a new one, for a few devices.
+func (g *Generator) Next(service callback.Service) Message { return g.NextOf(service, 0) }
+
+// NextOf does the same with requests for so many devices, of which 0 leaves the number to chance.
+func (g *Generator) NextOf(service callback.Service, devices int) Message {
 	if len(g.pending[service]) == 0 {
-		const few, seldom = 4, 200
-		devices := 1 + g.rng.IntN(few)
-		lists := service == callback.DeviceService || service == callback.DeviceUsage && g.without&QuirkUsageList == 0
-		if g.quirk(QuirkLong, seldom) && lists {
-			g.pending[service] = []Message{g.callback(service, g.newRequest(MaxDevices))}
+		if devices == 0 {
+			g.pending[service] = g.anyRequest(service)
 		} else {
 			g.pending[service] = g.Request(service, devices)
 		}
@@ -92,6 +92,17 @@ func (g *Generator) Next(service callback.Service) Message {
 	m := g.pending[service][0]
 	g.pending[service] = g.pending[service][1:]
 	return m
+}
+
+// anyRequest is for a few devices, or, where one message may tell of many, seldom for as many as there can be.
+func (g *Generator) anyRequest(service callback.Service) []Message {
+	const few, seldom = 4, 200
+	devices := 1 + g.rng.IntN(few)
+	lists := service == callback.DeviceService || service == callback.DeviceUsage && g.without&QuirkUsageList == 0
+	if g.quirk(QuirkLong, seldom) && lists {
+		return []Message{g.callback(service, g.newRequest(MaxDevices))}
+	}
+	return g.Request(service, devices)
 }
 
 // request is an API request, or an event that nobody asked for.

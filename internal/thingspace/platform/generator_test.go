@@ -338,6 +338,21 @@ func TestNextFollowsOneRequestToItsEnd(t *testing.T) {
 	}
 }
 
+func TestNextOfSoManyDevices(t *testing.T) {
+	t.Parallel()
+	g := platform.NewGenerator(2, credentials)
+	const devices = 3
+	count := map[string]int{}
+	for range 10 * devices {
+		count[g.NextOf(callback.CarrierService, devices).RequestID]++
+	}
+	for id, n := range count {
+		if n != devices {
+			t.Errorf("request %s has %d messages, want %d", id, n, devices)
+		}
+	}
+}
+
 // TestLongMessages: both services that put many devices into one message do so at full length now and then, and it reads within the
 // limits that a receiver has by default.
 func TestLongMessages(t *testing.T) {

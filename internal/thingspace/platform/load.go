@@ -22,6 +22,9 @@ type Order struct {
 	Account string `json:"account,omitempty"`
 	// Services are served in turn; none means all that have a listener.
 	Services []callback.Service `json:"services,omitempty"`
+	// Devices are how many each request is for that the messages answer: as many messages under one RequestId, or one with all of them,
+	// where the service answers so. 0 leaves it to chance.
+	Devices int `json:"devices,omitempty"`
 	// Count and Seconds end it, whichever is reached first. Without either, each service gets one message.
 	Count   int     `json:"count,omitempty"`
 	Seconds float64 `json:"seconds,omitempty"`
@@ -69,6 +72,10 @@ func (s *Simulator) complete(o Order) (Order, error) {
 		return o, orderError("the rate is not within 0 and %d in a second", mostRate)
 	case o.Connections < 0 || o.Connections > mostConnections:
 		return o, orderError("the connections are not within 0 and %d", mostConnections)
+	case o.Devices < 0 || o.Devices > MaxDevices:
+		return o, orderError("the devices of a request are not within 0 and %d", MaxDevices)
+	case o.Devices > 0 && (o.Sample != "" || o.Message != ""):
+		return o, orderError("the devices are those of generated messages, and it has a message of its own")
 	case o.Sample != "" && o.Message != "":
 		return o, orderError("it names a sample and has a message")
 	}
@@ -155,7 +162,7 @@ func (s *Simulator) messages(o Order) (func() Message, error) {
 		g, turn := NewGenerator(o.Seed, Credentials{}), -1 // each try fills in those of the moment
 		return func() Message {
 			turn = (turn + 1) % len(o.Services)
-			return g.Next(o.Services[turn])
+			return g.NextOf(o.Services[turn], o.Devices)
 		}, nil
 	}
 	m, err := describe(o.Services[0], []byte(o.Message))

@@ -276,6 +276,8 @@ func TestOrders(t *testing.T) {
 			`no sample "Nothing"`:   {Sample: "Nothing"},
 			"a sample and has":      {Sample: "SmsCallbackRequest", Message: "<r/>"},
 			"name the one service":  {Message: "<r/>"},
+			"the devices of a":      usage(platform.Order{Devices: platform.MaxDevices + 1}),
+			"the devices are those": usage(platform.Order{Devices: 1, Message: "<r/>"}),
 			"the message cannot be": usage(platform.Order{Message: "<r>"}),
 		} {
 			if _, err := b.Send(t.Context(), o, nil); !errors.Is(err, platform.ErrOrder) || !strings.Contains(err.Error(), want) {
