@@ -2,9 +2,10 @@ package config
 
 import (
 	"net/url"
-	"regexp"
 	"strings"
 	"time"
+
+	"callbackd/internal/thingspace/registration"
 )
 
 // Platform is ThingSpace's own SOAP interface, where listeners are registered.
@@ -29,21 +30,18 @@ type Registrations struct {
 }
 
 const (
-	shortestWatch   = time.Minute // each look is two or three requests
-	longestTimeout  = 10 * time.Minute
-	longestURL      = 2048
-	longestAction   = 1024
-	operationInside = "{operation}"
+	shortestWatch  = time.Minute // each look is two or three requests
+	longestTimeout = 10 * time.Minute
+	longestURL     = 2048
 )
 
 func (c *Config) validatePlatform(d *decoder) {
-	switch u, ok := webURL(c.Platform.URL); {
-	case !ok:
-		d.at("platform.url", Fatal, "is not a URL such as https://uws.apps.nphase.com/api/v2, with neither user, query nor fragment")
-	case u.Scheme == "http" && !ip(u.Hostname()).IsLoopback():
-		d.at("platform.url", Fatal, "is plain http, and the log-in would cross the network in clear: write https; http is for a simulator on loopback")
+	if err := registration.CheckEndpoint(c.Platform.URL); err != nil {
+		d.at("platform.url", Fatal, "%s", err)
 	}
-	c.validateAction(d)
+	if err := registration.CheckSOAPAction(c.Platform.SOAPAction); err != nil {
+		d.at("platform.soap_action", Fatal, "%s", err)
+	}
 	if t := c.Platform.Timeout; t <= 0 || t > longestTimeout {
 		d.at("platform.timeout", Fatal, "must be more than nothing, and at most %s; 30s is the default", longestTimeout)
 	}
@@ -53,39 +51,6 @@ func (c *Config) validatePlatform(d *decoder) {
 		d.at("registrations.watch", Fatal, "%s is too often for the platform: write 1m or more, or 0s for never", w)
 	case len(c.Accounts) == 0 && !d.isSpoiled("accounts"):
 		d.at("registrations.watch", Warning, "there is nothing to watch: name an account under accounts")
-	}
-}
-
-var placeholder = regexp.MustCompile(`\{[^{}]*\}`)
-
-// validateAction checks what becomes the text of a header, between quotes.
-func (c *Config) validateAction(d *decoder) {
-	action := c.Platform.SOAPAction
-	if action == "" {
-		return
-	}
-	for _, r := range action {
-		if r <= ' ' || r > '~' || r == '"' || r == '\\' {
-			d.at("platform.soap_action", Fatal, "has the character %q: a SOAPAction is printable ASCII, without spaces and backslashes; the quotes around it are written by callbackd", r)
-			return
-		}
-	}
-	if len(action) > longestAction {
-		d.at("platform.soap_action", Fatal, "has %d bytes: at most %d", len(action), longestAction)
-		return
-	}
-	if !strings.Contains(action, operationInside) {
-		d.at("platform.soap_action", Fatal, "has no {operation}: the operations could not be told apart")
-		return
-	}
-	rest := placeholder.ReplaceAllStringFunc(action, func(p string) string {
-		if p == "{service}" || p == operationInside {
-			return ""
-		}
-		return p
-	})
-	if strings.ContainsAny(rest, "{}") {
-		d.at("platform.soap_action", Fatal, "%q: {service} and {operation} are all that braces can name", clip(action))
 	}
 }
 

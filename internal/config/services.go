@@ -186,7 +186,7 @@ func (c *Config) validateURL(d *decoder, path string, s *Service) {
 	}
 	u, ok := webURL(s.PublicURL)
 	if !ok {
-		d.at(path+".public_url", Fatal, "is not a URL such as https://callbacks.example.com:28204/")
+		d.at(path+".public_url", Fatal, "is not a URL such as https://callbacks.example.com:28204/, with neither user, query nor fragment")
 		return
 	}
 	public := map[string]int{"http": 80, "https": 443}[u.Scheme]

@@ -36,6 +36,8 @@ const (
 	mostAnswer = 1 << 20 // bytes
 	mostList   = 4 << 20 // of an answer that is a list
 	connecting = 10 * time.Second
+
+	longestAction = 1024 // bytes
 )
 
 // Options are what a Client is made of.
@@ -66,11 +68,11 @@ func NewClient(o Options) (*Client, error) {
 	if o.Login.Username == "" || o.Login.Password == "" {
 		return nil, errors.New("the log-in has no user name or no password: set uws_username, and uws_password_file or uws_password_env")
 	}
-	base, err := checkURL(cmp.Or(o.URL, DefaultURL))
+	base, err := checkEndpoint(cmp.Or(o.URL, DefaultURL))
 	if err != nil {
 		return nil, fmt.Errorf("platform.url: %w", err)
 	}
-	if err := checkAction(o.SOAPAction); err != nil {
+	if err := CheckSOAPAction(o.SOAPAction); err != nil {
 		return nil, fmt.Errorf("platform.soap_action: %w", err)
 	}
 	timeout := cmp.Or(o.Timeout, DefaultTimeout)
@@ -97,10 +99,17 @@ func newTransport(roots *x509.CertPool) *http.Transport {
 	}
 }
 
-// checkURL returns the URL in the form to which /Service.svc is added.
-func checkURL(text string) (string, error) {
+// CheckEndpoint says what keeps a URL from being that of the platform, to which /Service.svc is added.
+func CheckEndpoint(text string) error {
+	_, err := checkEndpoint(text)
+	return err
+}
+
+func checkEndpoint(text string) (string, error) {
 	u, err := url.Parse(text)
 	switch {
+	case len(text) > longestURL:
+		return "", fmt.Errorf("is longer than %d bytes", longestURL)
 	case err != nil:
 		return "", errors.New("is not a URL") // the parser's error would quote it, with a password that it may hold
 	case u.User != nil:
@@ -120,13 +129,16 @@ func loopback(host string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-func checkAction(pattern string) error {
+// CheckSOAPAction says what keeps a pattern from making headers.
+func CheckSOAPAction(pattern string) error {
 	rest := strings.NewReplacer("{service}", "", "{operation}", "").Replace(pattern)
 	switch {
 	case pattern == "":
 		return nil
+	case len(pattern) > longestAction:
+		return fmt.Errorf("is longer than %d bytes", longestAction)
 	case strings.ContainsFunc(rest, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == '"' || r == '\\' }):
-		return errors.New("holds a quote, a blank or a character that no HTTP header carries")
+		return errors.New("holds a quote, a blank or a character that no HTTP header carries; the quotes around it are written by callbackd")
 	case strings.ContainsAny(rest, "{}"):
 		return errors.New("has braces that are neither {service} nor {operation}")
 	case !strings.Contains(pattern, "{operation}"):
