@@ -3,6 +3,7 @@ package builtin
 
 import (
 	"callbackd/internal/handler"
+	"callbackd/internal/handler/exec"
 	"callbackd/internal/handler/logline"
 	"callbackd/internal/handler/ndjson"
 	"callbackd/internal/handler/webhook"
@@ -12,6 +13,7 @@ import (
 func Types() []handler.Type {
 	return []handler.Type{
 		logline.Type(),
+		exec.Type(),
 		ndjson.Type(),
 		webhook.Type(),
 	}
