@@ -1,6 +1,7 @@
 package dispatch_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -258,5 +259,32 @@ func (w *orderWatch) end(seq int64, forGood bool) {
 	if forGood {
 		w.next[device]++
 		w.done++
+	}
+}
+
+// TestWhatIsClaimedAheadIsBoundedInBytes: a handler that hangs keeps few large messages in memory, and many small ones.
+func TestWhatIsClaimedAheadIsBoundedInBytes(t *testing.T) {
+	for _, test := range []struct {
+		rule   string
+		size   int
+		claims int // of one delivery each: the one that hangs, those in the queue, and one that waits for room in it
+	}{
+		{"small messages", 0, 1 + 64 + 1},
+		{"messages of 1 MiB", 1 << 20, 1 + 3 + 1},
+		{"messages of 7 MiB", 7 << 20, 1 + 1 + 1},
+	} {
+		t.Run(test.rule, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, b *bench) {
+				e := &endless{body: append(b.message(), bytes.Repeat([]byte(" "), test.size)...), due: 1}
+				b.startOn(e, named("events", dispatch.Policy{Timeout: time.Hour}, func(ctx context.Context, _ *handler.Delivery) error {
+					<-ctx.Done()
+					return ctx.Err()
+				}))
+				later(time.Minute)
+				if len(e.claims) != test.claims {
+					t.Errorf("%d were claimed, want %d", len(e.claims), test.claims)
+				}
+			})
+		})
 	}
 }

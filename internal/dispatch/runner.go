@@ -28,6 +28,7 @@ type runner struct {
 	// draining is set while this runner is one of them.
 	draining bool
 	changed  chan struct{} // the end of a probe
+	room     chan struct{} // that the deliveries in the queue take
 
 	mu      sync.Mutex
 	busy    map[inbox.DeliveryKey]string // deliveries with the handler, and their IDs
@@ -40,13 +41,19 @@ func newRunner(o *Options, in Instance, drains *atomic.Int32) *runner {
 	if limit == 0 {
 		limit = rate.Inf
 	}
-	return &runner{Options: o, Instance: in, log: o.Log.With(zap.String("handler", in.Name)), busy: make(map[inbox.DeliveryKey]string),
-		limiter: rate.NewLimiter(limit, in.Policy.Rate.Burst), changed: make(chan struct{}, 1), drains: drains, breaker: breaker{Breaker: in.Policy.Breaker}}
+	return &runner{
+		Options: o, Instance: in, log: o.Log.With(zap.String("handler", in.Name)), drains: drains,
+		limiter: rate.NewLimiter(limit, in.Policy.Rate.Burst), changed: make(chan struct{}, 1), room: make(chan struct{}, ahead),
+		busy: make(map[inbox.DeliveryKey]string), breaker: breaker{Breaker: in.Policy.Breaker},
+	}
 }
 
 // ahead is how many deliveries a runner claims beyond those being handled, and as many wait in its queue, so that handlers do not wait
-// for the database.
-const ahead = 64
+// for the database. Large ones take the room of several there, each of roomBytes.
+const (
+	ahead     = 64
+	roomBytes = 64 << 10
+)
 
 // run claims until ctx ends; what is under way may go on until hard ends.
 func (r *runner) run(ctx, hard context.Context) {
@@ -55,6 +62,9 @@ func (r *runner) run(ctx, hard context.Context) {
 	for range r.Policy.Concurrency {
 		workers.Go(func() {
 			for a := range queue {
+				for range a.room() {
+					<-r.room
+				}
 				r.deliver(ctx, hard, a)
 			}
 		})
@@ -116,6 +126,9 @@ type assignment struct {
 	probe    bool
 }
 
+// room is how much of the queue's room it takes.
+func (a *assignment) room() int { return min(1+len(a.delivery.Entry.Body)/roomBytes, ahead) }
+
 // admit says how many deliveries the breaker lets through, of limit, whether it is a probe, and when to look again if it is none.
 func (r *runner) admit(limit int) (n int, probe bool, next time.Time) {
 	r.mu.Lock()
@@ -138,17 +151,26 @@ const claimRetry = time.Second
 // paused or its breaker opens, are released.
 func (r *runner) hand(ctx context.Context, queue chan<- assignment, claimed []inbox.Delivery, probe bool) {
 	for i, delivery := range claimed {
-		if r.limiter.Wait(ctx) == nil && !r.refuses(probe) {
-			select {
-			case queue <- assignment{delivery, probe}:
-				continue
-			case <-ctx.Done():
-			}
+		if r.limiter.Wait(ctx) == nil && !r.refuses(probe) && r.enqueue(ctx, queue, assignment{delivery, probe}) {
+			continue
 		}
 		r.drop(probe)
 		r.Store.ReleaseClaims(keys(claimed[i:])...)
 		return
 	}
+}
+
+// enqueue waits for room in the queue, unless ctx ends.
+func (r *runner) enqueue(ctx context.Context, queue chan<- assignment, a assignment) bool {
+	for range a.room() {
+		select {
+		case r.room <- struct{}{}:
+		case <-ctx.Done():
+			return false
+		}
+	}
+	queue <- a // which has as much room
+	return true
 }
 
 // refuses reports whether what was claimed is not to be begun after all: the handler was paused, or its breaker has opened.
