@@ -1,7 +1,9 @@
 package config
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"regexp"
 	"slices"
@@ -116,6 +118,11 @@ func (a *Account) readPasswordFile(d *decoder, path string) {
 		return
 	}
 	password, err := readPasswordFile(a.PasswordFile)
+	if errors.Is(err, fs.ErrPermission) { // it may well be that only who registers is to read it
+		a.unread = fmt.Errorf("user %d, who runs this, may not: %w", os.Geteuid(), err)
+		d.at(path, Warning, "user %d, who runs this, cannot read it, and so can neither register nor watch: %s", os.Geteuid(), err)
+		return
+	}
 	if err != nil {
 		a.unread = err
 		d.at(path, Unregistrable, "%s", err)
