@@ -177,9 +177,13 @@ func (c *Config) validateURL(d *decoder, path string, s *Service) {
 		d.spoil(path + ".listen")
 		return
 	}
+	refused := Unregistrable
+	if c.Platform.OnLoopback() { // a simulator takes every port
+		refused = Warning
+	}
 	if s.PublicURL == "" {
 		if !callback.RegistrablePort(port) {
-			d.at(path+".listen", Unregistrable, "the platform registers no URL with port %d: take %s, "+
+			d.at(path+".listen", refused, "the platform registers no URL with port %d: take %s, "+
 				"or set public_url to the URL that you register if something in front maps its port to this one", port, allowedPorts)
 		}
 		return
@@ -194,7 +198,7 @@ func (c *Config) validateURL(d *decoder, path string, s *Service) {
 		public, _ = strconv.Atoi(u.Port()) // url.Parse has checked that it is a number
 	}
 	if !callback.RegistrablePort(public) {
-		d.at(path+".public_url", Unregistrable, "the platform registers no URL with port %d: take %s", public, allowedPorts)
+		d.at(path+".public_url", refused, "the platform registers no URL with port %d: take %s", public, allowedPorts)
 	}
 }
 
