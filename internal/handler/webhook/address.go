@@ -30,7 +30,8 @@ func control(_ context.Context, _, address string, _ syscall.RawConn) error {
 // allowed refuses what is no endpoint's address, and where a machine learns its own credentials. Private addresses and loopback are allowed:
 // that is where in-house endpoints are.
 func allowed(addr netip.Addr) error {
-	for _, a := range append(embedded(addr), addr.Unmap().WithZone("")) {
+	plain := addr.WithZone("").Unmap() // an address with a zone is in no prefix
+	for _, a := range append(embedded(plain), plain) {
 		for _, p := range metadata() {
 			if p.Contains(a) {
 				return &refused{addr, "a metadata service of a cloud"}
@@ -59,7 +60,7 @@ func metadata() []netip.Prefix {
 
 // embedded are the IPv4 addresses that a gateway makes of an IPv6 address: NAT64, 6to4, and the old IPv4-compatible form.
 func embedded(addr netip.Addr) (list []netip.Addr) {
-	if !addr.Is6() || addr.Is4In6() {
+	if !addr.Is6() {
 		return nil
 	}
 	b := addr.As16()

@@ -108,20 +108,21 @@ func (t *TLS) config() (*tls.Config, error) {
 	return config, nil
 }
 
-// newClient makes the client. It uses no proxy, and keeps no cookies.
+// newClient makes the client. It uses no proxy, and keeps no cookies. It speaks HTTP/1.1 alone: a connection that has died without a word costs one
+// attempt then, and not all that share it.
 func newClient(c *Config, config *tls.Config) *http.Client {
 	const (
 		mostHead  = 64 << 10
 		mostIdle  = 256
 		idle      = time.Minute
-		silence   = 15 * time.Second // on a connection that many requests share: it may be gone
 		keepAlive = 15 * time.Second
 	)
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
 	dialer := &net.Dialer{Timeout: c.ConnectTimeout, KeepAlive: keepAlive, ControlContext: control, Resolver: c.resolver}
 	return &http.Client{CheckRedirect: redirect, Transport: &http.Transport{
-		DialContext: dialer.DialContext, TLSClientConfig: config, TLSHandshakeTimeout: c.ConnectTimeout, ForceAttemptHTTP2: true,
+		DialContext: dialer.DialContext, TLSClientConfig: config, TLSHandshakeTimeout: c.ConnectTimeout, Protocols: &protocols,
 		MaxIdleConns: mostIdle, MaxIdleConnsPerHost: mostIdle, IdleConnTimeout: idle, MaxResponseHeaderBytes: mostHead, DisableCompression: true,
-		HTTP2: &http.HTTP2Config{SendPingTimeout: silence, PingTimeout: silence},
 	}}
 }
 

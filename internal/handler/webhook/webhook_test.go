@@ -49,11 +49,16 @@ func config(url string) *webhook.Config {
 
 func openWith(t testing.TB, c *webhook.Config) subject {
 	t.Helper()
-	core, log := observer.New(zapcore.DebugLevel)
-	s := subject{registry: prometheus.NewRegistry(), log: log}
 	if problems := c.Validate(); len(problems) > 0 {
 		t.Fatal(problems)
 	}
+	return openUnchecked(t, c)
+}
+
+func openUnchecked(t testing.TB, c *webhook.Config) subject {
+	t.Helper()
+	core, log := observer.New(zapcore.DebugLevel)
+	s := subject{registry: prometheus.NewRegistry(), log: log}
 	var err error
 	if s.Handler, err = c.Open(t.Context(), handler.Env{Name: "erp", Log: zap.New(core), Registerer: s.registry}); err != nil {
 		t.Fatal(err)
@@ -65,6 +70,8 @@ func openWith(t testing.TB, c *webhook.Config) subject {
 	})
 	return s
 }
+
+func (s subject) ready() error { return s.Handler.(handler.Readier).Ready() }
 
 // value is that of a metric without further labels, or of an answer.
 func (s subject) value(t testing.TB, name, answer string) float64 {
