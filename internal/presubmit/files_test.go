@@ -97,6 +97,7 @@ var needed = map[string]string{
 	"github.com/go-chi/chi/v5":                                 "routes of the HTTP listeners",
 	"github.com/google/uuid":                                   "IDs that sort by time",
 	"github.com/hooklift/gowsdl":                               "Go types of the WSDLs, and the tool that makes them",
+	"github.com/jackc/pgx/v5":                                  "the handler for PostgreSQL",
 	"github.com/jacoelho/xsd":                                  "validation against the schemas",
 	"github.com/mattn/go-isatty":                               "a progress line where there is a terminal",
 	"github.com/pires/go-proxyproto":                           "the PROXY protocol of load balancers",

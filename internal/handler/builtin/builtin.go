@@ -6,6 +6,7 @@ import (
 	"callbackd/internal/handler/exec"
 	"callbackd/internal/handler/logline"
 	"callbackd/internal/handler/ndjson"
+	"callbackd/internal/handler/postgres"
 	"callbackd/internal/handler/webhook"
 )
 
@@ -15,6 +16,7 @@ func Types() []handler.Type {
 		logline.Type(),
 		exec.Type(),
 		ndjson.Type(),
+		postgres.Type(),
 		webhook.Type(),
 	}
 }
