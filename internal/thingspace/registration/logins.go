@@ -167,6 +167,9 @@ func (s *State) once(ctx context.Context, url string, l Login, now func() time.T
 		if err := s.check(known, url, l); err != nil {
 			return nil, err
 		}
+		if err := s.probe(loginsFile); err != nil {
+			return nil, fmt.Errorf("log in: a refusal could not be recorded, so nothing is tried: %w", err)
+		}
 		verdict, tried = try(), true
 		var fault *Fault
 		switch {

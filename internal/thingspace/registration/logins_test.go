@@ -231,6 +231,21 @@ func TestARefusalThatCannotBeRecorded(t *testing.T) {
 	}
 }
 
+// TestNoLogInIsTriedWhoseRefusalCouldNotBeRecorded: each command would spend another of the five.
+func TestNoLogInIsTriedWhoseRefusalCouldNotBeRecorded(t *testing.T) {
+	t.Parallel()
+	s, o, dir := strict(t)
+	if err := os.Mkdir(loginsFile(dir)+".probe", 0o700); err != nil { // which no file replaces
+		t.Fatal(err)
+	}
+	if err := start(t, o); err == nil || errors.Is(err, registration.ErrLogInRefused) || !strings.Contains(err.Error(), "nothing is tried") {
+		t.Errorf("got %v", err)
+	}
+	if n := s.count("LogIn"); n != 0 {
+		t.Errorf("%d log-ins", n)
+	}
+}
+
 // TestAFileThatCannotBeUnderstoodStopsLogIns: it may hold a refusal.
 func TestAFileThatCannotBeUnderstoodStopsLogIns(t *testing.T) {
 	t.Parallel()

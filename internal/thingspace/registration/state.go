@@ -45,7 +45,7 @@ func (s *State) read(name string) ([]byte, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read state: %w", err)
+		return nil, fmt.Errorf("read state: %w", s.explain(err))
 	}
 	defer func() { _ = f.Close() }()
 	text, err := io.ReadAll(io.LimitReader(f, mostState+1))
@@ -56,6 +56,15 @@ func (s *State) read(name string) ([]byte, error) {
 		return nil, fmt.Errorf("read state: %s is longer than %d bytes, which this program never writes", f.Name(), mostState)
 	}
 	return text, nil
+}
+
+// explain adds what to do where another user, such as root by sudo, left the folder or what is in it.
+func (s *State) explain(err error) error {
+	if !errors.Is(err, os.ErrPermission) {
+		return err
+	}
+	user := os.Geteuid()
+	return fmt.Errorf("%w: user %d, who runs this, needs it: run it as the user that owns data_dir, or chown -R %d %s", err, user, user, s.dir)
 }
 
 // update hands the content of a file to change, and replaces it with what change returns, if that is not nil. Nobody else changes the
@@ -82,7 +91,7 @@ func (s *State) lock(ctx context.Context, name string) (unlock func(), err error
 	path := s.path(name) + ".lock"
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("lock state: %w: give the folder to user %d, who runs this command", err, os.Geteuid())
+		return nil, fmt.Errorf("lock state: %w", s.explain(err))
 	}
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
@@ -102,6 +111,15 @@ func (s *State) lock(ctx context.Context, name string) (unlock func(), err error
 	}
 }
 
+// probe shows that a file could be replaced, for who does beforehand what has to be written down afterwards.
+func (s *State) probe(name string) error {
+	name += ".probe"
+	if err := s.replace(name, make([]byte, 4<<10)); err != nil {
+		return err
+	}
+	return os.Remove(s.path(name))
+}
+
 // replace makes text the content of a file. When it returns nil, text survives a loss of power; else the old content does.
 func (s *State) replace(name string, text []byte) (err error) {
 	if len(text) > mostState {
@@ -109,7 +127,7 @@ func (s *State) replace(name string, text []byte) (err error) {
 	}
 	f, err := os.CreateTemp(s.dir, name+".*.new")
 	if err != nil {
-		return fmt.Errorf("write state: %w", err)
+		return fmt.Errorf("write state: %w", s.explain(err))
 	}
 	defer func() {
 		if err != nil {
