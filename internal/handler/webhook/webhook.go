@@ -20,6 +20,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/netip"
 	"os"
 	"strconv"
 	"sync"
@@ -57,11 +58,14 @@ func open(c *Config, env handler.Env) (handler.Handler, error) {
 
 // advise warns of what works, and is not safe.
 func (h *sender) advise() {
-	u, err := h.config.endpoint()
-	if err == nil && u.Scheme == "http" {
-		h.log.Warn("events are posted over http: whoever is on the way reads them, and what Authorization says", zap.String("host", u.Host))
+	if u, err := h.config.endpoint(); err == nil && u.Scheme == "http" && !isLoopback(u.Hostname()) {
+		h.log.Warn("events are posted over http: whoever is on the way reads them, and the headers", zap.String("host", u.Host))
 	}
-	if len(h.config.SecretFiles) == 0 && h.config.AuthorizationFile == "" && (h.config.TLS == nil || h.config.TLS.CertFile == "") {
+	known := false
+	for key, path := range h.config.Paths() {
+		known = known || *path != "" && key != "tls.ca_file"
+	}
+	if !known {
 		h.log.Warn("events are not signed: the endpoint cannot tell them from those of anybody; list secret_files")
 	}
 	for key, path := range h.config.Paths() {
@@ -70,6 +74,11 @@ func (h *sender) advise() {
 			h.log.Warn("everybody on this machine can read a secret: chmod 600", zap.String("key", key), zap.String("file", *path))
 		}
 	}
+}
+
+func isLoopback(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && addr.Unmap().IsLoopback()
 }
 
 // Format hides what the files hold.
