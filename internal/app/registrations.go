@@ -9,14 +9,14 @@ import (
 	"go.uber.org/zap"
 )
 
-// RegistrationClient is a client of the platform for an account. The caller closes it.
-func RegistrationClient(c *config.Config, a config.Account, state *registration.State) (*registration.Client, error) {
+// RegistrationClient is a client of the platform for an account, which names this program's version. The caller closes it.
+func RegistrationClient(c *config.Config, a config.Account, state *registration.State, version string) (*registration.Client, error) {
 	login, err := a.LogIn()
 	if err != nil {
 		return nil, err
 	}
 	return registration.NewClient(registration.Options{
-		URL: c.Platform.URL, SOAPAction: c.Platform.SOAPAction, Timeout: c.Platform.Timeout, Login: login, State: state,
+		URL: c.Platform.URL, SOAPAction: c.Platform.SOAPAction, Timeout: c.Platform.Timeout, Login: login, State: state, Version: version,
 	})
 }
 
@@ -40,7 +40,7 @@ func (a *App) watches() map[string]func(context.Context) error {
 	for _, account := range a.c.Accounts {
 		p := platform{unusable: err}
 		if err == nil {
-			p.client, p.unusable = RegistrationClient(a.c, account, state)
+			p.client, p.unusable = RegistrationClient(a.c, account, state, a.o.Version)
 		}
 		w := registration.NewWatch(registration.WatchOptions{
 			Account: account.Name, Label: account.Label(), Wanted: WantedRegistrations(a.c, account), Platform: p,

@@ -69,7 +69,7 @@ func TestARunningReceiverWatchesWhatThePlatformHolds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	operator, err := app.RegistrationClient(c, c.Accounts[0], state)
+	operator, err := app.RegistrationClient(c, c.Accounts[0], state, "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -152,7 +152,7 @@ func (d *demo) tryToBuild(ctx context.Context, dir string) (_ *app.App, _ net.Li
 		return nil, nil, err
 	}
 	d.ledger = registration.NewLedger(state, d.config.Platform.URL)
-	if d.client, err = app.RegistrationClient(d.config, d.config.Accounts[0], state); err != nil {
+	if d.client, err = app.RegistrationClient(d.config, d.config.Accounts[0], state, buildVersion()); err != nil {
 		return nil, nil, err
 	}
 	if d.platform, err = platform.New(platform.Options{

@@ -212,7 +212,7 @@ func (r *registrar) atEach(ctx context.Context, chosen []config.Account, do func
 
 func (a *atAccount) do(ctx context.Context, do func(context.Context, *atAccount) error) (err error) {
 	a.say(func(w io.Writer) { row(w, "Account "+a.Name+" at "+a.config.Platform.URL) })
-	if a.client, err = app.RegistrationClient(a.config, a.Account, a.state); err != nil {
+	if a.client, err = app.RegistrationClient(a.config, a.Account, a.state, buildVersion()); err != nil {
 		return err
 	}
 	defer func() {

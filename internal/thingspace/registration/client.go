@@ -48,6 +48,7 @@ type Options struct {
 	Login      Login
 	State      *State         // remembers refused log-ins; needed
 	RootCAs    *x509.CertPool // nil: those of the system
+	Version    string         // of this program, for the platform's support; may be empty
 }
 
 // Client calls the platform's services for one log-in. It is safe for concurrent use; its calls share a session, which begins with
@@ -55,6 +56,7 @@ type Options struct {
 type Client struct {
 	url     string
 	action  string
+	agent   string
 	timeout time.Duration
 	http    *http.Client
 	tokens  *tokens // behind a pointer, so that a print of the Client shows neither token nor password
@@ -77,7 +79,7 @@ func NewClient(o Options) (*Client, error) {
 	}
 	timeout := cmp.Or(o.Timeout, DefaultTimeout)
 	return &Client{
-		url: base, action: o.SOAPAction, timeout: timeout,
+		url: base, action: o.SOAPAction, agent: strings.TrimSuffix("callbackd/"+o.Version, "/"), timeout: timeout,
 		http:   &http.Client{Transport: newTransport(o.RootCAs), CheckRedirect: stay},
 		tokens: &tokens{login: &o.Login, state: o.State, url: base, timeout: timeout, now: time.Now, turn: make(chan struct{}, 1)},
 	}, nil
@@ -225,7 +227,7 @@ func (c *Client) exchange(ctx context.Context, r request, token string, most int
 	}
 	post.Header.Set("Content-Type", soap.V11.ContentType())
 	post.Header.Set("SOAPAction", strconv.Quote(strings.NewReplacer("{service}", r.service, "{operation}", operation).Replace(c.action)))
-	post.Header.Set("User-Agent", "callbackd")
+	post.Header.Set("User-Agent", c.agent)
 	resp, err := c.http.Do(post)
 	if err != nil {
 		return answer{}, fmt.Errorf("%s: %w", operation, unanswered(ctx, err))

@@ -29,7 +29,7 @@ func sent(t *testing.T, token string, login registration.Login, do func(c *regis
 		s.answer(operation, output(operation, ``))
 	}
 	o := options(t, s)
-	o.Login = login
+	o.Login, o.Version = login, "1.2.3"
 	c := newClient(t, o)
 	if err := do(c); err != nil {
 		t.Fatal(err)
@@ -122,7 +122,7 @@ func TestRequestsGoWhereTheServiceIs(t *testing.T) {
 		for name, want := range map[string]string{
 			"Content-Type": "text/xml; charset=utf-8",
 			"SOAPAction":   `"http://nphase.com/unifiedwebservice/v2/I` + service + `/` + operation + `"`,
-			"User-Agent":   "callbackd",
+			"User-Agent":   "callbackd/1.2.3",
 		} {
 			if got := c.header.Get(name); got != want {
 				t.Errorf("%s: %s is %s, want %s", operation, name, got, want)
