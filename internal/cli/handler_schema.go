@@ -12,7 +12,7 @@ func (e *env) handlerSchema() *cobra.Command {
 		Short: "Print the schemas of what handlers get and write",
 		Long:  "Print the schemas of what handlers get and write, for whatever stands at the other end.",
 	}
-	c.AddCommand(e.handlerSchemaEvent())
+	c.AddCommand(e.handlerSchemaEvent(), e.handlerSchemaPostgres())
 	return c
 }
 

@@ -64,7 +64,9 @@ type Column struct {
 }
 
 // Paths implements [handler.Files].
-func (c *Config) Paths() map[string]*string { return map[string]*string{"password_file": &c.PasswordFile} }
+func (c *Config) Paths() map[string]*string {
+	return map[string]*string{"password_file": &c.PasswordFile}
+}
 
 // Validate implements [handler.Config].
 func (c *Config) Validate() []error {
@@ -162,4 +164,6 @@ func validName(names ...string) error {
 func (c *Config) identifier() pgx.Identifier { return strings.Split(c.Table, ".") }
 
 // Open implements [handler.Config]. The database need not be there yet.
-func (c *Config) Open(_ context.Context, env handler.Env) (handler.Handler, error) { return open(c, env) }
+func (c *Config) Open(_ context.Context, env handler.Env) (handler.Handler, error) {
+	return open(c, env)
+}
