@@ -194,7 +194,11 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, path string) {
 	switch {
 	case t == handlerType:
 		d.handler(n, v.Addr().Interface().(*Handler), path)
-	case reflect.PointerTo(t).Implements(yamlUnmarshalerType), reflect.PointerTo(t).Implements(textUnmarshalerType):
+	case reflect.PointerTo(t).Implements(textUnmarshalerType):
+		if d.expect(n, yaml.ScalarNode, path, "a single value") {
+			d.scalar(n, v, path, "")
+		}
+	case reflect.PointerTo(t).Implements(yamlUnmarshalerType):
 		d.scalar(n, v, path, "")
 	case t == durationType:
 		d.duration(n, v, path)
