@@ -206,9 +206,11 @@ func (v view) notManaged(wanted []Wanted) []Step {
 		if slices.ContainsFunc(wanted, func(w Wanted) bool { return SameService(string(w.Service), r.Service) }) {
 			continue
 		}
-		steps = append(steps, Step{
-			Service: r.Service, Action: Keep, Have: r.URL, HeldAs: r.Service, Ours: v.owned(r.Service, r.URL), Why: "not managed",
-		})
+		s := Step{Service: r.Service, Action: Keep, Have: r.URL, HeldAs: r.Service, Ours: v.owned(r.Service, r.URL), Why: "not managed"}
+		if s.Ours {
+			s.Why += "; it was registered from here, and unregister ends it"
+		}
+		steps = append(steps, s)
 	}
 	slices.SortStableFunc(steps, func(a, b Step) int { return strings.Compare(a.Service, b.Service) })
 	return steps
