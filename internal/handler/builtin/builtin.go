@@ -4,6 +4,7 @@ package builtin
 import (
 	"callbackd/internal/handler"
 	"callbackd/internal/handler/exec"
+	"callbackd/internal/handler/kafka"
 	"callbackd/internal/handler/logline"
 	"callbackd/internal/handler/ndjson"
 	"callbackd/internal/handler/postgres"
@@ -15,6 +16,7 @@ func Types() []handler.Type {
 	return []handler.Type{
 		logline.Type(),
 		exec.Type(),
+		kafka.Type(),
 		ndjson.Type(),
 		postgres.Type(),
 		webhook.Type(),

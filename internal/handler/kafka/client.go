@@ -1,0 +1,235 @@
+package kafka
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/sasl"
+	"github.com/twmb/franz-go/pkg/sasl/plain"
+	"github.com/twmb/franz-go/pkg/sasl/scram"
+)
+
+// The bounds on what waits in a client: the deliveries under way, of which there are 1024 at most, and those that were given up while their records
+// waited for a broker's answer.
+const (
+	mostRecords = 4096
+	mostBytes   = 64 << 20
+)
+
+// giveUp is how long a record that no broker has seen is kept. It is less than a delivery's time-out by default, so that the delivery fails with the cause.
+const giveUp = 20 * time.Second
+
+// options are those of a client. Its errors name the key and the file, and quote nothing of what is in it.
+func (c *Config) options(hook kgo.Hook) ([]kgo.Opt, error) {
+	unknownTopic := 1 // a second look, for brokers learn of a new topic one after the other
+	list := []kgo.Opt{
+		kgo.SeedBrokers(c.Brokers...), kgo.ClientID(c.ClientID), kgo.DisableClientMetrics(), kgo.WithHooks(hook),
+		kgo.RequiredAcks(kgo.AllISRAcks()), kgo.ProducerLinger(c.Linger), kgo.ProducerBatchCompression(codecs()[c.Compression], kgo.NoCompression()),
+		kgo.ProducerBatchMaxBytes(int32(c.MaxMessageBytes)), kgo.MaxBufferedRecords(mostRecords), kgo.MaxBufferedBytes(mostBytes + c.MaxMessageBytes),
+		kgo.RecordDeliveryTimeout(giveUp), kgo.MetadataMinAge(250 * time.Millisecond),
+	}
+	if c.AllowAutoCreate {
+		unknownTopic = 8
+		list = append(list, kgo.AllowAutoTopicCreation())
+	}
+	list = append(list, kgo.UnknownTopicRetries(unknownTopic))
+	if c.TLS != nil {
+		config, err := c.TLS.config()
+		if err != nil {
+			return nil, fmt.Errorf("tls.%w", err)
+		}
+		list = append(list, kgo.DialTLSConfig(config))
+	}
+	if c.SASL != nil {
+		if _, err := c.SASL.password(); err != nil {
+			return nil, err
+		}
+		list = append(list, kgo.SASL(c.SASL.mechanism()))
+	}
+	return list, nil
+}
+
+func codecs() map[Compression]kgo.CompressionCodec {
+	return map[Compression]kgo.CompressionCodec{None: kgo.NoCompression(), Gzip: kgo.GzipCompression(), Snappy: kgo.SnappyCompression(),
+		LZ4: kgo.Lz4Compression(), Zstd: kgo.ZstdCompression()}
+}
+
+// config is the TLS of the connections. The client's certificate is read for each, so that one that was renewed is taken without a restart.
+func (t *TLS) config() (*tls.Config, error) {
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if t.CAFile != "" {
+		text, err := readFile(t.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("ca_file: %w", err)
+		}
+		config.RootCAs = x509.NewCertPool()
+		if !config.RootCAs.AppendCertsFromPEM(text) {
+			return nil, fmt.Errorf("ca_file: %s holds no certificate in PEM", t.CAFile)
+		}
+	}
+	if t.CertFile == "" {
+		return config, nil
+	}
+	if _, err := t.certificate(); err != nil {
+		return nil, err
+	}
+	config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return t.certificate() }
+	return config, nil
+}
+
+func (t *TLS) certificate() (*tls.Certificate, error) {
+	certificate, err := readFile(t.CertFile)
+	if err != nil {
+		return nil, fmt.Errorf("cert_file: %w", err)
+	}
+	key, err := readFile(t.KeyFile)
+	if err != nil {
+		return nil, fmt.Errorf("key_file: %w", err)
+	}
+	pair, err := tls.X509KeyPair(certificate, key)
+	if err != nil {
+		return nil, fmt.Errorf("cert_file: %s with the key_file %s: %w", t.CertFile, t.KeyFile, err)
+	}
+	return &pair, nil
+}
+
+// mechanism reads the password anew for each connection, so that one that was changed is taken without a restart.
+func (s *SASL) mechanism() sasl.Mechanism {
+	if s.Mechanism == Plain {
+		return plain.Plain(func(context.Context) (plain.Auth, error) {
+			password, err := s.password()
+			return plain.Auth{User: s.Username, Pass: password}, err
+		})
+	}
+	auth := func(context.Context) (scram.Auth, error) {
+		password, err := s.password()
+		return scram.Auth{User: s.Username, Pass: password}, err
+	}
+	if s.Mechanism == ScramSHA256 {
+		return scram.Sha256(auth)
+	}
+	return scram.Sha512(auth)
+}
+
+// password reads the one line of the file, without what editors put around it unseen.
+func (s *SASL) password() (string, error) {
+	text, err := readFile(s.PasswordFile)
+	if err != nil {
+		return "", fmt.Errorf("sasl.password_file: %w", err)
+	}
+	password := strings.TrimSuffix(strings.TrimSuffix(strings.TrimPrefix(string(text), "\ufeff"), "\n"), "\r")
+	switch {
+	case password == "":
+		return "", fmt.Errorf("sasl.password_file: %s is empty: write the password into it", s.PasswordFile)
+	case strings.ContainsAny(password, "\r\n\x00"):
+		return "", fmt.Errorf("sasl.password_file: %s has several lines: a password has one", s.PasswordFile)
+	}
+	return password, nil
+}
+
+// readFile reads a file of bounded size.
+func readFile(path string) ([]byte, error) {
+	const most = 1 << 20
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%w: write it, or mend the path", err)
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("%s is not a file: name one", path)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("%w: the user that callbackd runs as must be able to read it", err)
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err == nil && len(text) > most {
+		err = fmt.Errorf("%s is larger than 1 MiB", path)
+	}
+	return text, err
+}
+
+// exposed reports whether the password goes over a network as it is.
+func (c *Config) exposed() bool {
+	if c.SASL == nil || c.SASL.Mechanism != Plain || c.TLS != nil {
+		return false
+	}
+	for _, broker := range c.Brokers {
+		host, _, _ := net.SplitHostPort(broker) // which was checked
+		if addr, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !addr.IsLoopback()) {
+			return true
+		}
+	}
+	return false
+}
+
+var errClosed = errors.New("the handler is closed")
+
+// lane holds a client, which is made when it is first needed, and anew when it can be of no more use.
+type lane struct {
+	opts []kgo.Opt
+
+	mu     sync.Mutex
+	made   *kgo.Client
+	closed bool
+}
+
+func (l *lane) client() (*kgo.Client, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return nil, errClosed
+	}
+	if l.made == nil {
+		made, err := kgo.NewClient(l.opts...)
+		if err != nil {
+			return nil, fmt.Errorf("make client: %w", err)
+		}
+		l.made = made
+	}
+	return l.made, nil
+}
+
+// drop closes a client, and lets the next call make another.
+func (l *lane) drop(made *kgo.Client) {
+	l.mu.Lock()
+	current := l.made == made
+	if current {
+		l.made = nil
+	}
+	l.mu.Unlock()
+	if current {
+		made.Close()
+	}
+}
+
+// buffered is how many records wait in the client.
+func (l *lane) buffered() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.made == nil {
+		return 0
+	}
+	return l.made.BufferedProduceRecords()
+}
+
+func (l *lane) close() {
+	l.mu.Lock()
+	made := l.made
+	l.made, l.closed = nil, true
+	l.mu.Unlock()
+	if made != nil {
+		made.Close()
+	}
+}

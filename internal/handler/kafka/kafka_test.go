@@ -1,0 +1,576 @@
+package kafka_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"callbackd/internal/callback"
+	"callbackd/internal/handler"
+	"callbackd/internal/handler/handlertest"
+	"callbackd/internal/handler/kafka"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"go.uber.org/zap"
+)
+
+const topic = "callbacks"
+
+// brokers starts a cluster that speaks Kafka's protocol on loopback.
+func brokers(t testing.TB, opts ...kfake.Opt) *kfake.Cluster {
+	t.Helper()
+	c, err := kfake.NewCluster(append([]kfake.Opt{kfake.NumBrokers(1), kfake.SeedTopics(3, topic)}, opts...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+// configured is the configuration by default, with what a handler needs to write to the cluster.
+func configured(addresses ...string) *kafka.Config {
+	c := kafka.Type().Config().(*kafka.Config)
+	c.Brokers, c.Topic = addresses, topic
+	return c
+}
+
+func environment() handler.Env {
+	return handler.Env{Name: "events", Log: zap.NewNop(), Registerer: prometheus.NewRegistry()}
+}
+
+func openWith(t testing.TB, c *kafka.Config, env handler.Env) handler.Handler {
+	t.Helper()
+	if problems := c.Validate(); len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	h, err := c.Open(t.Context(), env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := h.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return h
+}
+
+func open(t testing.TB, c *kafka.Config) handler.Handler {
+	t.Helper()
+	return openWith(t, c, environment())
+}
+
+func ready(h handler.Handler) error { return h.(handler.Readier).Ready() }
+
+// consume reads n records of the topics, and makes sure that there is no other.
+func consume(t testing.TB, n int, addresses []string, topics ...string) (records []*kgo.Record) {
+	t.Helper()
+	c, err := kgo.NewClient(kgo.SeedBrokers(addresses...), kgo.ConsumeTopics(topics...), kgo.FetchMaxWait(50*time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	for len(records) < n && ctx.Err() == nil {
+		records = append(records, c.PollFetches(ctx).Records()...)
+	}
+	quiet, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if records = append(records, c.PollFetches(quiet).Records()...); len(records) != n {
+		t.Fatalf("%d records, want %d", len(records), n)
+	}
+	return records
+}
+
+func header(r *kgo.Record, key string) string {
+	for _, h := range r.Headers {
+		if h.Key == key {
+			return string(h.Value)
+		}
+	}
+	return ""
+}
+
+// numbered is a delivery of its own.
+func numbered(i int) *handler.Delivery {
+	d := handlertest.Delivery(callback.KindUsage)
+	d.ID, d.Seq = fmt.Sprintf("0195a3c8-7b1e-7c44-9a55-%012x.events", i), int64(i)
+	return d
+}
+
+func TestSuite(t *testing.T) {
+	t.Parallel()
+	addresses := brokers(t).ListenAddrs() // whose goroutines are none of a handler's
+	handlertest.Run(t, handlertest.Subject{
+		Type: kafka.Type(),
+		Open: func(t testing.TB, env handler.Env) handler.Handler { return openWith(t, configured(addresses...), env) },
+		Broken: func(t testing.TB, env handler.Env) handler.Handler { // whose right to write was taken away
+			c := brokers(t)
+			c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.TopicAuthorizationFailed, Count: -1})
+			return openWith(t, configured(c.ListenAddrs()...), env)
+		},
+	})
+}
+
+func TestARecordIsTheEvent(t *testing.T) {
+	t.Parallel()
+	c := brokers(t)
+	h := open(t, configured(c.ListenAddrs()...))
+	want := make(map[string]handler.Event)
+	for _, d := range handlertest.Deliveries() {
+		want[d.ID] = d.Event()
+		if err := h.Handle(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	keyless := numbered(1000)
+	keyless.Callback = &callback.Callback{Kind: callback.KindUnknown}
+	want[keyless.ID] = keyless.Event()
+	if err := h.Handle(t.Context(), keyless); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range consume(t, len(want), c.ListenAddrs(), topic) {
+		id := header(r, "ce_id")
+		e, ok := want[id]
+		if !ok {
+			t.Fatalf("a record has ce_id %q", id)
+		}
+		delete(want, id)
+		if string(r.Key) != e.Subject || e.Subject == "" && r.Key != nil {
+			t.Errorf("%s: key is %q, want %q", e.Type, r.Key, e.Subject)
+		}
+		var text bytes.Buffer
+		encoder := json.NewEncoder(&text)
+		encoder.SetEscapeHTML(false)
+		if err := encoder.Encode(e); err != nil {
+			t.Fatal(err)
+		}
+		if string(r.Value)+"\n" != text.String() {
+			t.Errorf("value is %s, want %s", r.Value, text.Bytes())
+		}
+		checkHeaders(t, r)
+	}
+}
+
+// checkHeaders holds the headers against the attributes of the value: each is there, as CloudEvents' Kafka binding writes it, and no other.
+func checkHeaders(t *testing.T, r *kgo.Record) {
+	t.Helper()
+	var cloud event.Event
+	if err := json.Unmarshal(r.Value, &cloud); err != nil {
+		t.Fatal(err)
+	}
+	if err := cloud.Validate(); err != nil {
+		t.Error(err)
+	}
+	var attributes map[string]any
+	if err := json.Unmarshal(r.Value, &attributes); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"content-type=application/cloudevents+json; charset=UTF-8"}
+	for name, value := range attributes {
+		if name != "data" && name != "datacontenttype" { // the one is no attribute, and the other is about the data within the value
+			want = append(want, fmt.Sprintf("ce_%s=%v", name, value))
+		}
+	}
+	var got []string
+	for _, h := range r.Headers {
+		got = append(got, h.Key+"="+string(h.Value))
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("headers are\n%q\nwant\n%q", got, want)
+	}
+}
+
+func TestTheTemplateChoosesTheTopic(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ template, account, want string }{
+		{"thingspace.{service}", "main", "thingspace.DeviceUsage"},
+		{"{account}_{kind}-v1", "main", "main_Usage-v1"},
+		{"{account}", "fleet eu/1.ü", "fleet-eu-1--"},
+		{"{account}", "..", "--"},
+		{"{account}", strings.Repeat("a", 65), strings.Repeat("a", 64)},
+	} {
+		t.Run(test.want, func(t *testing.T) {
+			t.Parallel()
+			c := brokers(t, kfake.SeedTopics(1, test.want))
+			config := configured(c.ListenAddrs()...)
+			config.Topic = test.template
+			d := numbered(1)
+			d.Account = test.account
+			if err := open(t, config).Handle(t.Context(), d); err != nil {
+				t.Fatal(err)
+			}
+			consume(t, 1, c.ListenAddrs(), test.want)
+		})
+	}
+}
+
+func TestDeliveriesShareRequestsAndHaveTheirOwnVerdicts(t *testing.T) {
+	t.Parallel()
+	const n = 64
+	c := brokers(t)
+	requests := c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Observe: true, Count: -1})
+	config := configured(c.ListenAddrs()...)
+	config.Linger = 100 * time.Millisecond
+	h := open(t, config)
+	verdicts := make([]error, n)
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			d := numbered(i)
+			if i == 7 {
+				d.Callback.Usage.Source = strings.Repeat("x", config.MaxMessageBytes)
+			}
+			verdicts[i] = h.Handle(t.Context(), d)
+		})
+	}
+	wg.Wait()
+	for i, err := range verdicts {
+		switch {
+		case i != 7 && err != nil:
+			t.Errorf("delivery %d: %v", i, err)
+		case i == 7 && (!handler.IsPermanent(err) || !strings.Contains(fmt.Sprint(err), "max_message_bytes, 1000012")):
+			t.Errorf("a delivery that is too large: %v", err)
+		}
+	}
+	consume(t, n-1, c.ListenAddrs(), topic)
+	if hits := requests.Hits(); hits == 0 || hits > n/8 {
+		t.Errorf("%d requests for %d records", hits, n)
+	}
+	if err := ready(h); err != nil {
+		t.Errorf("not ready: %v", err)
+	}
+}
+
+// A batch may be too large for a topic of which every record is small enough.
+func TestABatchThatIsTooLargeFailsNoneOfItsRecords(t *testing.T) {
+	t.Parallel()
+	const n = 32
+	c := brokers(t)
+	if err := c.CreateTopic("narrow", 1, map[string]string{"max.message.bytes": "4000"}); err != nil {
+		t.Fatal(err)
+	}
+	config := configured(c.ListenAddrs()...)
+	config.Topic, config.Linger, config.Compression = "narrow", 100*time.Millisecond, kafka.None
+	h := open(t, config)
+	verdicts := make([]error, n)
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			d := numbered(i)
+			if i == 7 {
+				d.Callback.Usage.Source = strings.Repeat("x", 5000)
+			}
+			verdicts[i] = h.Handle(t.Context(), d)
+		})
+	}
+	wg.Wait()
+	for i, err := range verdicts {
+		switch {
+		case i != 7 && err != nil:
+			t.Errorf("delivery %d: %v", i, err)
+		case i == 7 && (!handler.IsPermanent(err) || !strings.Contains(fmt.Sprint(err), "topic narrow takes no record of")):
+			t.Errorf("a record that is too large by itself: %v", err)
+		}
+	}
+	consume(t, n-1, c.ListenAddrs(), "narrow")
+	if err := ready(h); err != nil {
+		t.Errorf("not ready: %v", err)
+	}
+}
+
+func TestVerdictsOnWhatBrokersAnswer(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		rule  string
+		fault kfake.Fault
+		want  string // of the error; empty: done
+	}{
+		{"the leader has moved", kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.NotLeaderForPartition}, ""},
+		{"too few replicas for a moment", kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.NotEnoughReplicas}, ""},
+		{"no right to write", kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.TopicAuthorizationFailed},
+			"topic callbacks: TOPIC_AUTHORIZATION_FAILED: Not authorized to access topics: [Topic authorization failed.]: give this user the right to Write to the topic"},
+		{"no right to see the topic", kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Err: kerr.TopicAuthorizationFailed, Count: 3}, "give this user the right to Write"},
+		{"no right to be idempotent", kfake.Fault{Keys: []kmsg.Key{kmsg.InitProducerID}, Err: kerr.ClusterAuthorizationFailed, TopLevel: true},
+			"topic callbacks: CLUSTER_AUTHORIZATION_FAILED: Cluster authorization failed.: give this user the right IdempotentWrite on the cluster"},
+		{"the topic went away", kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.UnknownTopicID, Count: -1},
+			"create it: kafka-topics.sh --bootstrap-server 127.0.0.1:"},
+		{"a fault that nobody knows", kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.UnknownServerError}, "topic callbacks: UNKNOWN_SERVER_ERROR"},
+	} {
+		t.Run(test.rule, func(t *testing.T) {
+			t.Parallel()
+			c := brokers(t)
+			fault := c.Fault(test.fault)
+			h := open(t, configured(c.ListenAddrs()...))
+			err := h.Handle(t.Context(), numbered(1))
+			if fault.Hits() == 0 {
+				t.Fatal("the fault was not met")
+			}
+			if test.want == "" {
+				if err != nil {
+					t.Fatal(err)
+				}
+				consume(t, 1, c.ListenAddrs(), topic)
+				return
+			}
+			if err == nil || handler.IsPermanent(err) || !strings.Contains(err.Error(), test.want) {
+				t.Fatalf("verdict is %v, want a retry with %q", err, test.want)
+			}
+			if err := ready(h); err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("ready says %v", err)
+			}
+			fault.Remove() // as an operator does
+			if err := h.Handle(t.Context(), numbered(1)); err != nil {
+				t.Fatalf("once it was mended: %v", err)
+			}
+			if err := ready(h); err != nil {
+				t.Errorf("once it was mended, ready says %v", err)
+			}
+			consume(t, 1, c.ListenAddrs(), topic)
+		})
+	}
+}
+
+func TestATopicThatIsNotThereIsARetryWithTheCommandThatCreatesIt(t *testing.T) {
+	t.Parallel()
+	c := brokers(t)
+	config := configured(c.ListenAddrs()...)
+	config.Topic = "missing"
+	h := open(t, config)
+	want := "topic missing: UNKNOWN_TOPIC_OR_PARTITION: This server does not host this topic-partition.: create it: kafka-topics.sh --bootstrap-server " +
+		c.ListenAddrs()[0] + " --create --topic missing"
+	err := h.Handle(t.Context(), numbered(1))
+	if err == nil || handler.IsPermanent(err) || err.Error() != want {
+		t.Fatalf("verdict is %v, want a retry with %q", err, want)
+	}
+	if err := ready(h); err == nil || err.Error() != want {
+		t.Errorf("ready says %v", err)
+	}
+	// It is created, deleted and created anew: each is another topic to Kafka.
+	for range 2 {
+		if err := c.CreateTopic("missing", 1, nil); err != nil {
+			t.Fatal(err)
+		}
+		var tries int
+		for tries = 1; h.Handle(t.Context(), numbered(tries)) != nil; tries++ {
+			if tries == 4 {
+				t.Fatal("a topic that is there is not found")
+			}
+		}
+		if err := ready(h); err != nil {
+			t.Errorf("ready says %v", err)
+		}
+		consume(t, 1, c.ListenAddrs(), "missing")
+		if err := c.DeleteTopic("missing"); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestATopicIsCreatedOnlyIfThatIsAllowed(t *testing.T) {
+	t.Parallel()
+	c := brokers(t, kfake.AllowAutoTopicCreation())
+	config := configured(c.ListenAddrs()...)
+	config.Topic = "new"
+	if err := open(t, config).Handle(t.Context(), numbered(1)); err == nil || c.TopicInfo("new") != nil {
+		t.Errorf("a topic was created unasked (%v)", err)
+	}
+	config = configured(c.ListenAddrs()...)
+	config.Topic, config.AllowAutoCreate = "new", true
+	if err := open(t, config).Handle(t.Context(), numbered(1)); err != nil {
+		t.Fatal(err)
+	}
+	consume(t, 1, c.ListenAddrs(), "new")
+
+	config = configured(brokers(t).ListenAddrs()...)
+	config.Topic, config.AllowAutoCreate = "new", true
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second)
+	defer cancel()
+	if err := open(t, config).Handle(ctx, numbered(1)); err == nil || !strings.Contains(err.Error(), "auto.create.topics.enable") {
+		t.Errorf("brokers that create nothing: %v", err)
+	}
+}
+
+func TestBrokersGoAndComeBack(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	c := brokers(t, kfake.DataDir(dir))
+	h := open(t, configured(c.ListenAddrs()...))
+	if err := h.Handle(t.Context(), numbered(1)); err != nil {
+		t.Fatal(err)
+	}
+	addresses := c.ListenAddrs()
+	c.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	err := h.Handle(ctx, numbered(2))
+	if !errors.Is(err, context.DeadlineExceeded) || handler.IsPermanent(err) || !strings.Contains(err.Error(), "connection refused") {
+		t.Errorf("verdict is %v, want a retry that says what is wrong", err)
+	}
+	if err := ready(h); err == nil || !strings.Contains(err.Error(), "connection refused") {
+		t.Errorf("ready says %v", err)
+	}
+	_, port, _ := strings.Cut(addresses[0], ":")
+	number, err := strconv.Atoi(port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	brokers(t, kfake.DataDir(dir), kfake.Ports(number))
+	for _, i := range []int{2, 3} {
+		if err := h.Handle(t.Context(), numbered(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := ready(h); err != nil {
+		t.Errorf("ready says %v", err)
+	}
+	consume(t, 3, addresses, topic)
+}
+
+// stalled holds the answers to produce requests back until it is called.
+func stalled(t testing.TB, c *kfake.Cluster) (arrived <-chan struct{}, release func()) {
+	came, end := make(chan struct{}, 1), make(chan struct{})
+	c.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		select {
+		case came <- struct{}{}:
+		default:
+		}
+		c.SleepControl(func() { <-end })
+		return nil, nil, false
+	})
+	release = sync.OnceFunc(func() { close(end) })
+	t.Cleanup(release)
+	return came, release
+}
+
+func TestADeliveryThatGivesUpTakesNoOtherAlongAndIsNotWrittenTwice(t *testing.T) {
+	t.Parallel()
+	c := brokers(t)
+	arrived, release := stalled(t, c)
+	config := configured(c.ListenAddrs()...)
+	config.Linger = 50 * time.Millisecond
+	h := open(t, config)
+	ctx, giveUp := context.WithCancel(t.Context())
+	first, second := make(chan error, 1), make(chan error, 1)
+	go func() { first <- h.Handle(ctx, numbered(1)) }()
+	go func() { second <- h.Handle(t.Context(), numbered(2)) }()
+	<-arrived
+	giveUp()
+	if err := <-first; !errors.Is(err, context.Canceled) || handler.IsPermanent(err) {
+		t.Errorf("verdict is %v, want a retry", err)
+	}
+	if err := ready(h); err != nil {
+		t.Errorf("a delivery that was given up says something of Kafka: %v", err)
+	}
+	again := make(chan error, 1)
+	go func() { again <- h.Handle(t.Context(), numbered(1)) }()
+	select {
+	case err := <-again:
+		t.Errorf("the next attempt did not wait for the record on its way: %v", err)
+	case <-time.After(50 * time.Millisecond):
+	}
+	release()
+	for _, verdict := range []chan error{second, again} {
+		if err := <-verdict; err != nil {
+			t.Error(err)
+		}
+	}
+	consume(t, 2, c.ListenAddrs(), topic)
+}
+
+func TestCloseDoesNotWaitForBrokers(t *testing.T) {
+	t.Parallel()
+	c := brokers(t)
+	arrived, _ := stalled(t, c)
+	h := open(t, configured(c.ListenAddrs()...))
+	ctx, giveUp := context.WithCancel(t.Context())
+	verdict := make(chan error, 1)
+	go func() { verdict <- h.Handle(ctx, numbered(1)) }()
+	<-arrived
+	giveUp()
+	<-verdict
+	closed := make(chan error, 1)
+	go func() { closed <- h.Close() }()
+	select {
+	case err := <-closed:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Fatal("Close waits for an answer that does not come")
+	}
+	if err := h.Handle(t.Context(), numbered(2)); err == nil || handler.IsPermanent(err) {
+		t.Errorf("a delivery after Close: %v", err)
+	}
+}
+
+// Deliveries of one device come one after the other where the order is to hold, and so are their records, whatever happens to them on the way.
+func TestRecordsOfAKeyAreInOrder(t *testing.T) {
+	t.Parallel()
+	const devices, each = 8, 40
+	c := brokers(t)
+	h := open(t, configured(c.ListenAddrs()...))
+	c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.NotLeaderForPartition, Count: 3},
+		kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.NotEnoughReplicasAfterAppend, Count: 2})
+	var wg sync.WaitGroup
+	for device := range devices {
+		wg.Go(func() {
+			for i := range each {
+				d := numbered(device*each + i)
+				d.Callback.Devices = []callback.Device{{Kind: "imei", Identifier: fmt.Sprint(device)}}
+				if err := h.Handle(t.Context(), d); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	next, partition := make(map[string]int), make(map[string]int32)
+	for _, r := range consume(t, devices*each, c.ListenAddrs(), topic) {
+		key := string(r.Key)
+		if at, ok := partition[key]; ok && at != r.Partition {
+			t.Fatalf("records of %s are in two partitions", key)
+		}
+		partition[key] = r.Partition
+		seq, err := strconv.Atoi(header(r, "ce_sequence"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		device, err := strconv.Atoi(strings.TrimPrefix(key, "imei:"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := device*each + next[key]; seq != want {
+			t.Fatalf("record %d of %s has the sequence %d, want %d", next[key], key, seq, want)
+		}
+		next[key]++
+	}
+}
+
+func write(t testing.TB, name, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
