@@ -68,8 +68,7 @@ func (e *env) platformServe() *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return s.run(cmd.Context()) },
 	}
-	profiles, rules := names(platform.Profiles(), func(p platform.Profile) string { return p.Name }),
-		names(platform.AckRules(), func(r platform.AckRule) string { return string(r) })
+	profiles, rules := profileNames(), ackRuleNames()
 	flags := c.Flags()
 	flags.StringVar(&s.listen, "listen", platform.DefaultListen, "address for SOAP and control")
 	flags.BoolVar(&s.expose, "expose", false, "allow an address that other machines reach; passwords travel there unencrypted")
@@ -86,6 +85,14 @@ func (e *env) platformServe() *cobra.Command {
 	complete(c, "profile", profiles)
 	complete(c, "ack", rules)
 	return c
+}
+
+func profileNames() []string {
+	return names(platform.Profiles(), func(p platform.Profile) string { return p.Name })
+}
+
+func ackRuleNames() []string {
+	return names(platform.AckRules(), func(r platform.AckRule) string { return string(r) })
 }
 
 func names[T, U any](list []T, name func(T) U) []U {
@@ -132,14 +139,14 @@ func (s *simulation) options() (platform.Options, error) {
 	for _, name := range s.accounts {
 		o.Accounts = append(o.Accounts, platform.Account{Name: name, Login: platform.Credentials{Username: s.username, Password: password}})
 	}
-	i := slices.IndexFunc(platform.Profiles(), func(p platform.Profile) bool { return p.Name == s.profile })
+	i := slices.Index(profileNames(), s.profile)
 	if i < 0 {
-		return o, usagef("--profile %q is none that there is", s.profile)
+		return o, usagef("--profile %q is none of %s", s.profile, strings.Join(profileNames(), ", "))
 	}
 	o.Profile = platform.Profiles()[i]
 	if s.ack != "" {
 		if o.Profile.Ack = platform.AckRule(s.ack); !slices.Contains(platform.AckRules(), o.Profile.Ack) {
-			return o, usagef("--ack %q is none that there is", s.ack)
+			return o, usagef("--ack %q is none of %s", s.ack, strings.Join(ackRuleNames(), ", "))
 		}
 	}
 	if s.caFile != "" {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"slices"
 	"strings"
@@ -40,7 +41,7 @@ func (e *env) platformSend() *cobra.Command {
 			"With --rate the messages are due on a schedule, whatever the answers do, and latencies count from the moment that a message was\n" +
 			"due, so that a listener that stalls shows. Without, each connection sends a message when the one before has come to its end.\n\n" +
 			"Lost is what was not answered in the last try, or not even taken. What is refused or lost goes to the archive. The exit code is 1\n" +
-			"if any message was not acknowledged.",
+			"if any message was not acknowledged. Ctrl-C stops it; the report comes when the answers did that are on their way.",
 		Example: `  callbackd platform send
   callbackd platform send --service DeviceUsage,PromoChange --count 1000
   callbackd platform send --rate 200 --duration 1m --poisson
@@ -80,14 +81,18 @@ func (o *ordering) run(ctx context.Context) error {
 	progress, clear := o.progress()
 	report, err := r.Send(ctx, o.Order, progress)
 	clear()
-	if len(report.Services) > 0 {
-		err = errors.Join(err, o.print(*o.format, report, func(w io.Writer) { reportTable(w, report) }))
-		if *o.format == table {
-			o.remarks(report)
-		}
-	} else if ctx.Err() != nil {
+	switch none := len(report.Services) == 0; {
+	case none && ctx.Err() != nil:
 		fmt.Fprintf(o.err, "stopped; after %.0f s: %s\n", o.last.Seconds, counts(o.last))
 		return errReported
+	case none:
+		return err
+	case ctx.Err() != nil:
+		err = errors.New("stopped before the order's end")
+	}
+	err = errors.Join(err, o.print(*o.format, report, func(w io.Writer) { reportTable(w, report) }))
+	if *o.format == table {
+		o.remarks(report)
 	}
 	if err == nil && report.Total.Acked < report.Total.Offered {
 		return errReported
@@ -110,6 +115,8 @@ func (o *ordering) complete() error {
 		return usagef("--devices is about generated messages: leave it out with --sample and --file")
 	case o.Count < 0, o.duration < 0, o.Rate < 0, o.Connections < 0:
 		return usagef("--count, --duration, --rate and --connections cannot be negative")
+	case math.IsNaN(o.Rate), math.IsInf(o.Rate, 0):
+		return usagef("--rate has to be a number")
 	case o.Sample != "" && !slices.Contains(sampleNames(), o.Sample):
 		return usagef("--sample %q is none of %s", o.Sample, strings.Join(sampleNames(), ", "))
 	case o.Sample != "" && o.file != "":
@@ -214,6 +221,9 @@ func (o *ordering) remarks(r platform.Report) {
 	}
 	if n := r.Total.Unregistered; n > 0 {
 		fmt.Fprintf(o.out, "%d had no listener: `callbackd platform status` lists those that there are\n", n)
+	}
+	if n := r.Total.Stopped; n > 0 {
+		fmt.Fprintf(o.out, "%d were not acknowledged yet, and would have been tried again\n", n)
 	}
 	if n := r.Total.Archived; n > 0 {
 		fmt.Fprintf(o.out, "%d went to the archive: `callbackd platform archive list`, and `resend`\n", n)

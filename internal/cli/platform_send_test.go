@@ -57,7 +57,7 @@ func ordered(t *testing.T, order string) (args []string) {
 }
 
 // TestProgressLine: on a terminal there is one line, which is written over each second and gives way to what comes then. When the order is
-// interrupted, what is known of it is told.
+// interrupted, its report comes.
 func TestProgressLine(t *testing.T) {
 	t.Parallel()
 	user, program := terminal(t)
@@ -79,8 +79,8 @@ func TestProgressLine(t *testing.T) {
 	}
 	until(`^\r\x1b\[K1 s: [45], [3-5] acknowledged, [01] under way\r\x1b\[K2 s: [89], [7-9] acknowledged, [01] under way`)
 	interrupt()
-	until(`under way\r\x1b\[Kstopped; after [23] s: [0-9]+, [0-9]+ acknowledged, [01] under way\r\n$`)
-	if code := <-ended; code != 1 || out.Len() > 0 {
+	until(`under way\r\x1b\[Kcallbackd: stopped before the order's end\r\n$`)
+	if code := <-ended; code != 1 || !regexp.MustCompile(`(?m)^total +\d+ +\d+ +\d+ +0 +0 `).MatchString(out.String()) {
 		t.Errorf("exit code %d: %s", code, &out)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
@@ -157,7 +158,7 @@ func (f *flight) try(r Registration, m Message, number int, transport http.Round
 			cut()
 			<-done
 		}
-		return unanswered, ErrNoAnswer
+		return unanswered, fmt.Errorf("no answer within %s", f.profile.AnswerTimeout)
 	}
 }
 

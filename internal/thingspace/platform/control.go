@@ -21,6 +21,8 @@ func (s *Simulator) control(router chi.Router) {
 	router.Get("/sms", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, s.SMSQueues()) })
 	router.Post("/sms", s.controlSMS)
 	router.Post("/send", s.controlSend)
+	router.Post("/send/{name}", s.controlSend)
+	router.Delete("/send/{name}", s.controlStop)
 	router.Get("/archive", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, append([]Archived{}, s.Archive()...))
 	})

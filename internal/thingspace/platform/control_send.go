@@ -2,12 +2,17 @@ package platform
 
 import (
 	"bufio"
+	"cmp"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"sync"
+	"time"
+
+	"github.com/go-chi/chi/v5"
 )
 
 // sending is one line of what answers an order: how far it is, or how it ended.
@@ -17,11 +22,20 @@ type sending struct {
 	Error    string    `json:"error,omitempty"`
 }
 
-// controlSend carries out an order. The order ends when the client goes.
+// controlSend carries out an order. The order ends when the client goes, or has it stopped by its name.
 func (s *Simulator) controlSend(w http.ResponseWriter, r *http.Request) {
 	var o Order
 	if !readJSON(w, r, &o) {
 		return
+	}
+	ctx, stop := context.WithCancel(r.Context())
+	defer stop()
+	if name := chi.URLParam(r, "name"); name != "" {
+		if _, taken := s.stops.LoadOrStore(name, stop); taken {
+			refuse(w, http.StatusConflict, fmt.Errorf("an order of the name %q is under way", shorten(name)))
+			return
+		}
+		defer s.stops.Delete(name)
 	}
 	var mu sync.Mutex
 	begun := false
@@ -35,7 +49,7 @@ func (s *Simulator) controlSend(w http.ResponseWriter, r *http.Request) {
 		_ = json.NewEncoder(w).Encode(line) // when the client is gone the context ends
 		_ = http.NewResponseController(w).Flush()
 	}
-	report, err := s.Send(r.Context(), o, func(p Progress) { write(sending{Progress: &p}) })
+	report, err := s.Send(ctx, o, func(p Progress) { write(sending{Progress: &p}) })
 	switch {
 	case err == nil:
 		write(sending{Report: &report})
@@ -44,6 +58,17 @@ func (s *Simulator) controlSend(w http.ResponseWriter, r *http.Request) {
 	default:
 		refuse(w, http.StatusUnprocessableEntity, err)
 	}
+}
+
+// controlStop stops an order. Its report goes to the client who gave it.
+func (s *Simulator) controlStop(w http.ResponseWriter, r *http.Request) {
+	stop, ok := s.stops.Load(chi.URLParam(r, "name"))
+	if !ok {
+		refuse(w, http.StatusNotFound, errors.New("no order of this name is under way"))
+		return
+	}
+	stop.(context.CancelFunc)()
+	writeJSON(w, http.StatusOK, struct{}{})
 }
 
 // Selection says what is resent: the messages of a RequestId, or all.
@@ -84,9 +109,19 @@ func (s *Simulator) controlResend(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// Send has an order carried out, and hands on its progress. It is stopped when ctx ends.
+// Send has an order carried out, and hands on its progress. When ctx ends it is stopped, which is an error; the report, which waits for
+// the answers that are on their way, holds what was done until then.
 func (r *Remote) Send(ctx context.Context, o Order, progress func(Progress)) (Report, error) {
-	response, err := r.do(ctx, http.MethodPost, "send", o)
+	path := "send/" + rand.Text()
+	within, leave := context.WithCancel(context.WithoutCancel(ctx))
+	defer leave()
+	defer context.AfterFunc(ctx, func() {
+		if r.call(within, http.MethodDelete, path, nil, &struct{}{}) == nil {
+			wait(within, Timeout+time.Second)
+		}
+		leave()
+	})()
+	response, err := r.do(within, http.MethodPost, path, o)
 	if err != nil {
 		return Report{}, err
 	}
@@ -102,7 +137,7 @@ func (r *Remote) Send(ctx context.Context, o Order, progress func(Progress)) (Re
 		}
 		if line.Report != nil {
 			if line.Error != "" {
-				return *line.Report, errors.New(line.Error)
+				return *line.Report, cmp.Or(ctx.Err(), errors.New(line.Error))
 			}
 			return *line.Report, nil
 		}

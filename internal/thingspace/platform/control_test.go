@@ -243,22 +243,58 @@ func TestRemoteSends(t *testing.T) {
 	}
 }
 
-// TestAnOrderEndsWithItsClient: who goes does not leave a sender behind.
-func TestAnOrderEndsWithItsClient(t *testing.T) {
+// TestAnOrderIsStoppedAndReported: who has enough of an order gets the report of what was done.
+func TestAnOrderIsStoppedAndReported(t *testing.T) {
 	t.Parallel()
 	in, remote := serve(t)
 	l := listen(t)
 	in.register(in.logIn(login), "DeviceUsage", l.URL, platform.Credentials{})
 	ctx, stop := context.WithCancel(t.Context())
-	progressed := 0
-	_, err := remote.Send(ctx, platform.Order{Services: []callback.Service{callback.DeviceUsage}, Seconds: 3600, Rate: 20}, func(platform.Progress) {
-		progressed++
+	told := 0
+	report, err := remote.Send(ctx, platform.Order{Services: []callback.Service{callback.DeviceUsage}, Seconds: 3600, Rate: 20}, func(p platform.Progress) {
+		told = p.Acked
 		stop()
 	})
-	if err == nil || progressed != 1 {
-		t.Errorf("%d lines of progress, then %v", progressed, err)
+	if got := len(l.received()); !errors.Is(err, context.Canceled) || told == 0 || report.Total.Acked < told || report.Total.Acked != got {
+		t.Errorf("%d told, %d received, then %+v, %v", told, got, report.Total.Tally, err)
 	}
-	// Run returns only when nothing is sent any more: the cleanup waits for it.
+	if _, err := remote.Send(ctx, platform.Order{}, nil); err == nil {
+		t.Error("an order is carried out that was stopped before")
+	}
+}
+
+// TestAnOrderEndsWithItsClient: who goes leaves no sender behind, and the name that the order had is free.
+func TestAnOrderEndsWithItsClient(t *testing.T) {
+	t.Parallel()
+	in, _ := serve(t)
+	l := listen(t)
+	in.register(in.logIn(login), "DeviceUsage", l.URL, platform.Credentials{})
+	order := func(ctx context.Context, body string) (status int) {
+		request, err := http.NewRequestWithContext(ctx, http.MethodPost, in.url+"/control/send/mine", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = response.Body.Close() })
+		return response.StatusCode
+	}
+	ctx, leave := context.WithCancel(t.Context())
+	if got := order(ctx, `{"services": ["DeviceUsage"], "seconds": 3600, "rate": 20}`); got != http.StatusOK {
+		t.Fatalf("the order is answered with %d", got)
+	}
+	const notTaken = `{"account": "none"}`
+	if got := order(t.Context(), notTaken); got != http.StatusConflict {
+		t.Errorf("a second order of the name is answered with %d", got)
+	}
+	leave()
+	for got := http.StatusConflict; got != http.StatusUnprocessableEntity; {
+		if got = order(t.Context(), notTaken); got != http.StatusConflict && got != http.StatusUnprocessableEntity {
+			t.Fatalf("the next order is answered with %d", got)
+		}
+	}
 }
 
 // TestServeDrains: it answers, and ends without an error when it is told to, though an order is under way.
@@ -281,7 +317,7 @@ func TestServeDrains(t *testing.T) {
 	in := &instance{T: t, Simulator: s, url: "http://" + l.Addr().String()}
 	in.register(in.logIn(login), "DeviceUsage", "http://127.0.0.1:1/", platform.Credentials{})
 	report, err := remote.Send(t.Context(), platform.Order{Services: []callback.Service{callback.DeviceUsage}, Count: 1}, func(platform.Progress) { stop() })
-	if err == nil || report.Total.Stopped != 1 {
+	if err == nil || err.Error() != "the simulator stops" || report.Total.Stopped != 1 {
 		t.Errorf("the order ended with %+v, %v", report, err)
 	}
 	select {

@@ -145,7 +145,7 @@ func (s *Simulator) Send(ctx context.Context, o Order, progress func(Progress)) 
 		report = l.send(ctx, next, progress)
 		l.log.Info("order", zap.String("account", o.Account), zap.Uint64("seed", o.Seed), zap.Int("offered", report.Total.Offered),
 			zap.Int("acked", report.Total.Acked), zap.Int("refused", report.Total.Refused), zap.Int("lost", report.Total.Lost))
-		if err = ctx.Err(); err == nil && run.Err() != nil {
+		if err = ctx.Err(); run.Err() != nil {
 			err = errStopping
 		}
 		close(done)

@@ -22,6 +22,8 @@
 //	POST /control/sms             takes a [SMS] that a device sends; answers a [SMSResult]
 //	POST /control/send            takes an [Order]; answers lines of {"progress": a [Progress]}, and at the end {"report": a [Report]}, with an
 //	                              "error" beside it if the order was cut short
+//	POST /control/send/NAME       the same, with a name that nobody else uses
+//	DELETE /control/send/NAME     stops that order, which is then answered with its report
 //	GET  /control/archive         [an [Archived]]: what was never acknowledged
 //	POST /control/archive/resend  takes a [Selection]; answers a [Resent]
 //

@@ -178,8 +178,8 @@ func (s *sender) resend(ctx, run context.Context, taken []archived) int {
 				got.Add(1)
 				return
 			}
-			if d.end == stopped && d.tries == 0 {
-				d.tries, d.failure = a.Tries, a.Failure // as it was
+			if d.tries == 0 { // as it was
+				d.tries, d.failure = a.Tries, cmp.Or(d.failure, a.Failure)
 			}
 			s.keep(a.Account, a.message, d)
 		})

@@ -50,6 +50,8 @@ type Simulator struct {
 	sessions *sessions
 	sms      *smsQueue
 	sender   *sender
+	// stops are what stops the orders that have a name: a [context.CancelFunc] each.
+	stops sync.Map
 	// work is what [Simulator.Run] is to do.
 	work chan func(context.Context)
 	// ended is closed when it does nothing any more.
