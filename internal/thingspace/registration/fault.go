@@ -61,6 +61,7 @@ var rules = []rule{
 		"this is no setting of yours; report it with the operation's name and the version of this program"},
 	{"RequestUndefined", ErrDeserialization, "the platform finds no Input in the request: " +
 		"this is no setting of yours; report it with the operation's name and the version of this program"},
+	{"ActionNotSupported", ErrDeserialization, "the platform has no operation of this SOAPAction: check platform.soap_action, and platform.url"},
 	{"SessionToken", ErrNoSession, "the platform takes no session token, not even that of a new log-in: try again in a minute; if it stays, " +
 		"check that platform.url leads to one platform, and that nobody else logs out the same user"},
 	{"Account.NotDefined", ErrAccountNotFound, "the request names no account: check the name under accounts"},

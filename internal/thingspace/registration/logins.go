@@ -155,7 +155,7 @@ func (r refusals) marshal() ([]byte, error) {
 
 // once logs in by try, unless this log-in was refused before, and remembers whether it is. No other process logs in meanwhile, so that
 // two of them with one wrong password spend one of the five failures. try returns a *Fault if the platform refuses; any other
-// error, such as that of the network, is no refusal.
+// error, such as that of the network, is no refusal, nor is a Fault that says that the request could not be read.
 func (s *State) once(ctx context.Context, url string, l Login, now func() time.Time, try func() error) error {
 	var verdict error
 	tried := false
@@ -173,6 +173,8 @@ func (s *State) once(ctx context.Context, url string, l Login, now func() time.T
 		verdict, tried = try(), true
 		var fault *Fault
 		switch {
+		case errors.Is(verdict, ErrDeserialization): // who cannot read a log-in has not judged it
+			return nil, nil
 		case errors.As(verdict, &fault):
 			entry, err := known.add(url, l, fault.code(), now(), s.iterations)
 			verdict = &refusedError{url, l.Username, s.path(loginsFile), entry, fault}

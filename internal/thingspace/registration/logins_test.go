@@ -171,6 +171,8 @@ func TestWhatIsNoRefusal(t *testing.T) {
 	t.Parallel()
 	for rule, answer := range map[string]http.HandlerFunc{
 		"a server that fails": raw(http.StatusInternalServerError, "text/html", "<html/>"),
+		"an unknown action":   fault(http.StatusInternalServerError, "a:ActionNotSupported", "The message with Action '' cannot be processed"),
+		"an unread request":   fault(http.StatusInternalServerError, "SessionService.INPUT_INVALID.DeserializationFailed", ""),
 		"a gateway":           raw(http.StatusBadGateway, xmlType, "<html/>"),
 		"a web page":          raw(http.StatusOK, "text/html", "<html/>"),
 		"a broken connection": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
