@@ -80,6 +80,9 @@ func TestBothModesCarryTheWholeEvent(t *testing.T) {
 				}
 			}
 			for i, r := range e.got() {
+				if deliveries[i].Callback.Kind == callback.KindSmsMessage && !bytes.Contains(r.body, []byte("<at> 8 &")) {
+					t.Errorf("texts are escaped as if for HTML: %s", r.body)
+				}
 				got := received(t, r)
 				if mode == webhook.Binary {
 					decode(t, got)

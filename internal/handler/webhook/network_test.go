@@ -95,6 +95,8 @@ func TestEndpointsThatMisbehave(t *testing.T) {
 			"post event: what listens there does not answer as HTTP does"},
 		{"has a header that is none", func(conn *net.TCPConn, _ *http.Request) { say(conn, "HTTP/1.1 200 OK\r\n4155550137\r\n\r\n") }, patience,
 			"post event: what listens there does not answer as HTTP does"},
+		{"begins its head with a space", func(conn *net.TCPConn, _ *http.Request) { say(conn, "HTTP/1.1 200 OK\r\n 4155550137\r\n\r\n") }, patience,
+			"post event: what listens there does not answer as HTTP does"},
 		{"has two lengths", func(conn *net.TCPConn, _ *http.Request) {
 			say(conn, "HTTP/1.1 200 OK\r\nContent-Length: 4155550137\r\nContent-Length: 7\r\n\r\n")
 		}, patience, "post event: what listens there does not answer as HTTP does"},

@@ -98,6 +98,8 @@ func arrivals(t *testing.T) []arrival {
 		variant("another time", false, func(a *arrival) { a.Headers["webhook-timestamp"] = strconv.FormatInt(time.Now().Unix()+9, 10) }),
 		variant("a signature of nothing", false, func(a *arrival) { a.Headers["webhook-signature"] = "v1," }),
 		variant("no signature", false, func(a *arrival) { a.Headers["webhook-signature"] = "" }),
+		variant("no header at all", false, func(a *arrival) { clear(a.Headers) }),
+		variant("a time that is none", false, func(a *arrival) { a.Headers["webhook-timestamp"] = "soon" }),
 		variant("an old one, sent again", false, func(a *arrival) {
 			a.Headers["webhook-timestamp"] = old
 			a.Headers["webhook-signature"] = signedBy(t, a.Headers["webhook-id"], old, a.Body)

@@ -112,14 +112,13 @@ func (t *TLS) config() (*tls.Config, error) {
 // attempt then, and not all that share it.
 func newClient(c *Config, config *tls.Config) *http.Client {
 	const (
-		mostHead  = 64 << 10
-		mostIdle  = 256
-		idle      = time.Minute
-		keepAlive = 15 * time.Second
+		mostHead = 64 << 10
+		mostIdle = 256
+		idle     = time.Minute
 	)
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
-	dialer := &net.Dialer{Timeout: c.ConnectTimeout, KeepAlive: keepAlive, ControlContext: control, Resolver: c.resolver}
+	dialer := &net.Dialer{Timeout: c.ConnectTimeout, ControlContext: control, Resolver: c.resolver}
 	return &http.Client{CheckRedirect: redirect, Transport: &http.Transport{
 		DialContext: dialer.DialContext, TLSClientConfig: config, TLSHandshakeTimeout: c.ConnectTimeout, Protocols: &protocols,
 		MaxIdleConns: mostIdle, MaxIdleConnsPerHost: mostIdle, IdleConnTimeout: idle, MaxResponseHeaderBytes: mostHead, DisableCompression: true,

@@ -8,7 +8,7 @@
 // The promise: a delivery is done when the endpoint has answered 2xx, and 410 alone buries it. The ID of a delivery is the webhook-id of all
 // its attempts. An event goes to no other host than the configured one, and to no address where a machine learns its credentials.
 //
-// The limits: the answer's body is not looked at; a redirect is followed on the same host, where it keeps the POST, three times at most; no proxy
+// The limits: HTTP/1.1 is spoken; the answer's body is not looked at; a redirect is followed on the same host, where it keeps the POST, three times at most; no proxy
 // is used. How often and how fast it is tried again is the dispatcher's matter, and so is the breaker.
 package webhook
 
@@ -34,6 +34,7 @@ import (
 // sender posts events. It is safe for concurrent use.
 type sender struct {
 	config  *Config
+	files   []string
 	log     *zap.Logger
 	metrics *metrics
 
@@ -44,7 +45,8 @@ type sender struct {
 }
 
 func open(c *Config, env handler.Env) (handler.Handler, error) {
-	h := &sender{config: c, log: env.Log, stamps: stamps(c.files())}
+	h := &sender{config: c, files: c.files(), log: env.Log}
+	h.stamps = stamps(h.files) // before they are read, so that no change is missed
 	var err error
 	if h.settings, err = load(c); err != nil {
 		return nil, err
@@ -143,7 +145,7 @@ func discard(body io.ReadCloser, cancel context.CancelFunc) {
 
 // current are the settings as the files are now. If those cannot be used, the settings from before are.
 func (h *sender) current() (*settings, error) {
-	now := stamps(h.config.files())
+	now := stamps(h.files)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.settings == nil {
