@@ -86,7 +86,7 @@ func TestAnOpenBreakerIsTriedWithAnother(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		bad := b.append(1, "events")
 		var got delivered
-		b.start(named("events", dispatch.Policy{MaxAttempts: 30}, func(_ context.Context, d *handler.Delivery) error {
+		b.start(named("events", dispatch.Policy{MaxAttempts: 30, Backoff: dispatch.Backoff{Min: 1, Max: 1}}, func(_ context.Context, d *handler.Delivery) error {
 			if d.Seq == bad {
 				return errRefused
 			}
