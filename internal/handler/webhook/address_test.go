@@ -15,6 +15,7 @@ import (
 	"callbackd/internal/handler/webhook"
 
 	"golang.org/x/net/dns/dnsmessage"
+	"pgregory.net/rapid"
 )
 
 func TestAddressesThatNothingIsSentTo(t *testing.T) {
@@ -41,6 +42,26 @@ func TestAddressesThatNothingIsSentTo(t *testing.T) {
 			t.Errorf("%s: %v, want that it is %s", test.address, err, test.why)
 		}
 	}
+}
+
+// TestNoFormOfAnAddressGetsFurtherThanAnother: what is refused as IPv4 is refused in each form that a gateway makes IPv4 of.
+func TestNoFormOfAnAddressGetsFurtherThanAnother(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		v4 := [4]byte(rapid.OneOf(rapid.SliceOfN(rapid.Byte(), 4, 4), rapid.SampledFrom([][]byte{{169, 254, 169, 254}, {169, 254, 0, 1}, {100, 100, 100, 200}, {224, 0, 0, 1}})).Draw(t, "v4"))
+		rest := rapid.SliceOfN(rapid.Byte(), 10, 10).Draw(t, "rest")
+		plain := webhook.Allowed(netip.AddrFrom4(v4)) == nil
+		mapped, nat64, sixToFour := netip.AddrFrom4(v4).As16(), [16]byte{0, 0x64, 0xff, 0x9b}, [16]byte{0x20, 0x02}
+		copy(nat64[12:], v4[:])
+		copy(sixToFour[2:], append(v4[:], rest...))
+		for form, b := range map[string][16]byte{"mapped": mapped, "NAT64": nat64, "6to4": sixToFour} {
+			for _, a := range []netip.Addr{netip.AddrFrom16(b), netip.AddrFrom16(b).WithZone("eth0")} {
+				if allowed := webhook.Allowed(a) == nil; allowed != plain {
+					t.Errorf("%s is allowed: %t; %s, which is the same, %s: %t", netip.AddrFrom4(v4), plain, form, a, allowed)
+				}
+			}
+		}
+	})
 }
 
 // names is a DNS server for one name, whose addresses change.

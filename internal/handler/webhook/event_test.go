@@ -20,6 +20,7 @@ import (
 	"github.com/cloudevents/sdk-go/v2/event"
 	cehttp "github.com/cloudevents/sdk-go/v2/protocol/http"
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+	"pgregory.net/rapid"
 )
 
 // TestThePublicTestVector is the one that the libraries of Standard Webhooks share.
@@ -210,4 +211,19 @@ func TestASecretIsChangedWithoutAGap(t *testing.T) {
 	if !verifies(t, secret, r) || !verifies(t, otherSecret, r) {
 		t.Error("one of the secrets does not verify the event")
 	}
+}
+
+// TestAnyAttributeSurvivesItsHeader, and what stands there is printable.
+func TestAnyAttributeSurvivesItsHeader(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		value := rapid.String().Draw(t, "value")
+		encoded := webhook.PercentEncode(value)
+		if decoded, err := url.PathUnescape(encoded); err != nil || decoded != value {
+			t.Errorf("%q becomes %q, which is %q (%v)", value, encoded, decoded, err)
+		}
+		if strings.ContainsFunc(encoded, func(r rune) bool { return r <= ' ' || r > '~' || r == '"' }) {
+			t.Errorf("%q becomes %q", value, encoded)
+		}
+	})
 }

@@ -30,7 +30,7 @@ func verdict(answer *http.Response, now time.Time) error {
 	case status == http.StatusGone:
 		return handler.Permanent(fmt.Errorf("%w: it wants no more events", err))
 	case status == http.StatusUnauthorized || status == http.StatusForbidden:
-		return fmt.Errorf("%w: look at the secret, the Authorization and the certificate that it expects", err)
+		return fmt.Errorf("%w: look at the secret, the Authorization and the certificate that it expects, and at the clocks", err)
 	case status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable:
 		if after := retryAfter(answer.Header.Get("Retry-After"), now); after > 0 {
 			return handler.RetryAfter(after, err)

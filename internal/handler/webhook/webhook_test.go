@@ -189,7 +189,7 @@ func TestTheVerdictOnEachAnswer(t *testing.T) {
 		{300, "", retry, "the endpoint answers 300 Multiple Choices, a redirect that is not followed", 0, "3xx"},
 		{304, "", retry, "304 Not Modified", 0, "3xx"},
 		{400, "", retry, "the endpoint answers 400 Bad Request", 0, "4xx"},
-		{401, "", retry, "401 Unauthorized: look at the secret, the Authorization and the certificate that it expects", 0, "4xx"},
+		{401, "", retry, "401 Unauthorized: look at the secret, the Authorization and the certificate that it expects, and at the clocks", 0, "4xx"},
 		{403, "", retry, "403 Forbidden: look at the secret", 0, "4xx"},
 		{404, "", retry, "404 Not Found", 0, "4xx"}, {405, "", retry, "405", 0, "4xx"}, {408, "", retry, "408", 0, "4xx"}, {409, "", retry, "409", 0, "4xx"},
 		{410, "60", bury, "the endpoint answers 410 Gone: it wants no more events", 0, "410"},
