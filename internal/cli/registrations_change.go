@@ -37,6 +37,7 @@ type stepOutcome struct {
 	Outcome registration.Outcome `json:"outcome"`
 	Gap     float64              `json:"gap_seconds"`
 	Notes   []string             `json:"notes"`
+	Error   string               `json:"error,omitzero"`
 }
 
 // faultList is the flag --allow.
@@ -171,7 +172,11 @@ func (a *atAccount) carryOut(ctx context.Context, p registration.Plan) error {
 	})
 	for _, s := range result.Steps {
 		if s.Outcome != registration.Kept {
-			a.report.Results = append(a.report.Results, stepOutcome{s.Service, s.Action, s.Outcome, s.Gap.Seconds(), append([]string{}, s.Notes...)})
+			o := stepOutcome{Service: s.Service, Action: s.Action, Outcome: s.Outcome, Gap: s.Gap.Seconds(), Notes: append([]string{}, s.Notes...)}
+			if s.Err != nil {
+				o.Error = s.Err.Error()
+			}
+			a.report.Results = append(a.report.Results, o)
 		}
 	}
 	a.say(func(w io.Writer) {

@@ -204,12 +204,14 @@ func TestAnInterruptLeavesNoServiceWithoutListener(t *testing.T) {
 	put(t, file, strings.NewReplacer(`28204/usage"`, `28204/moved"`, `28205/"`, `28205/moved"`).Replace(string(text)))
 	changing.Store(true)
 	var out, errOut bytes.Buffer
-	code := cli.Main(ctx, []string{"registrations", "apply", "--config", file}, strings.NewReader(""), &out, &errOut)
+	code := cli.Main(ctx, []string{"registrations", "apply", "-o", "json", "--config", file}, strings.NewReader(""), &out, &errOut)
 	held := s.Registrations()
 	if code != 1 || len(held) != 2 || held[0].URL != "http://127.0.0.1:28204/moved" || held[1].URL != "http://127.0.0.1:28205/" {
 		t.Errorf("exit code %d, registered: %v", code, held)
 	}
-	if !strings.Contains(errOut.String(), "stopping: the service at hand") || !strings.Contains(out.String(), "skipped  EnhancedConnectivityService") {
+	results := answers(t, out.String())[0].Results
+	if !strings.Contains(errOut.String(), "stopping: the service at hand") || len(results) != 2 || results[0].Outcome != "done" || results[0].Error != "" ||
+		results[1].Outcome != "skipped" || !strings.Contains(results[1].Error, "EnhancedConnectivityService: ") {
 		t.Errorf("told as %s%s", out.String(), errOut.String())
 	}
 }
@@ -231,7 +233,7 @@ type accountAnswer struct {
 		Service, Action string
 		Blocked         bool
 	}
-	Results []struct{ Service, Outcome string }
+	Results []struct{ Service, Outcome, Error string }
 }
 
 func answers(t *testing.T, stdout string) (list []accountAnswer) {

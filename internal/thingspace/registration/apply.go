@@ -51,11 +51,9 @@ type StepResult struct {
 	Outcome Outcome
 	// Gap is the longest time in which the platform can have held nothing for a service that it held before. It is as long as the step
 	// took if the outcome is Lost or Unclear, and goes on.
-	Gap time.Duration
-	// StartSMS says that SMS from devices may have been queued meanwhile, and wait for StartSmsCallback.
-	StartSMS bool
-	Notes    []string // what the operator should know although it went well
-	Err      error    // nil if it went well; otherwise a *StepError
+	Gap   time.Duration
+	Notes []string // what the operator should know although it went well
+	Err   error    // nil if it went well; otherwise a *StepError
 }
 
 // Result is what became of a plan, step by step, in its order.
@@ -431,7 +429,6 @@ func (a *applier) settled(ctx context.Context, result StepResult) StepResult {
 	}
 	registered := s.Action != Remove && result.Outcome == Done || result.Outcome == Restored
 	if registered && SameService(s.Service, string(callback.EnhancedConnectivityService)) {
-		result.StartSMS = true
 		result.Notes = append(result.Notes, "SMS from devices that came while there was no listener are queued until they are asked for: "+
 			a.command("start-sms"))
 	}

@@ -605,8 +605,8 @@ func TestSMSThatWereQueuedAreSpokenOf(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if s := result.Steps[0]; s.StartSMS != started || strings.Contains(strings.Join(s.Notes, ""), "callbackd registrations start-sms --account "+account) != started {
-			t.Errorf("%s: start SMS %t, notes %q", service, s.StartSMS, s.Notes)
+		if notes := result.Steps[0].Notes; strings.Contains(strings.Join(notes, ""), "callbackd registrations start-sms --account "+account) != started {
+			t.Errorf("%s: notes %q", service, notes)
 		}
 	}
 }
