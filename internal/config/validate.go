@@ -113,6 +113,11 @@ func (c *Config) validateHandlers(d *decoder) {
 		for _, err := range h.Config.Validate() {
 			d.keyed(path, err)
 		}
+		if unwise, ok := h.Config.(handler.Warner); ok {
+			for _, err := range unwise.Warnings() {
+				d.keyedAs(Warning, path, err)
+			}
+		}
 		if sole, ok := h.Config.(handler.Sole); ok {
 			key, value := sole.Sole()
 			what := [3]string{h.Type, key, value}
@@ -162,13 +167,15 @@ func (delivery Delivery) validate(d *decoder, path string) {
 }
 
 // keyed notes an error whose text begins with the key that it is about.
-func (d *decoder) keyed(path string, err error) {
+func (d *decoder) keyed(path string, err error) { d.keyedAs(Fatal, path, err) }
+
+func (d *decoder) keyedAs(s Severity, path string, err error) {
 	key, msg, found := strings.Cut(err.Error(), ": ")
 	if !found {
-		d.at(path, Fatal, "%s", err)
+		d.at(path, s, "%s", err)
 		return
 	}
-	d.at(path+"."+key, Fatal, "%s", msg)
+	d.at(path+"."+key, s, "%s", msg)
 }
 
 func isHandlerName(name string) bool {

@@ -112,6 +112,11 @@ type Sole interface {
 	Sole() (key, value string)
 }
 
+// Warner is implemented by a [Config] that can be right and unwise. Warnings are told as the problems of Validate are, and stop nothing.
+type Warner interface {
+	Warnings() []error
+}
+
 // Type is a type of handler that a configuration can name.
 type Type struct {
 	// Name is what the configuration says under type: lower case letters and digits.

@@ -88,6 +88,14 @@ func (c *Config) Validate() []error {
 	return append(problems, c.validateColumns()...)
 }
 
+// Warnings implements [handler.Warner].
+func (c *Config) Warnings() []error {
+	if d, err := parseDSN(c.DSN); err == nil && d.warning() != "" {
+		return []error{errors.New("dsn: " + d.warning())}
+	}
+	return nil
+}
+
 func (c *Config) validateColumns() (problems []error) {
 	const most = 1000 // a table of PostgreSQL has 1600 at the very most
 	if len(c.Columns) > most {

@@ -87,9 +87,6 @@ func open(c *Config, env handler.Env) (*table, error) {
 		pool.Close()
 		return nil, err
 	}
-	if warning := d.warning(); warning != "" {
-		t.log.Warn("the database need not prove who it is", zap.String("dsn", warning))
-	}
 	t.watching.Go(func() { t.watch(ctx) })
 	return t, nil
 }
