@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"callbackd/internal/callback"
 	"callbackd/internal/handler"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -58,6 +59,7 @@ func rules() []rule {
 	return []rule{
 		{"its type is well formed", wellFormed},
 		{"it takes every kind, and the same delivery twice", takesEveryKind},
+		{"it does not panic at a callback that lacks everything", survives},
 		{"it takes calls at once", concurrent},
 		{"it returns when its context ends", returns},
 		{"a destination that fails is a retry", retries},
@@ -124,6 +126,31 @@ func takesEveryKind(t testing.TB, s Subject) (err error) {
 			}
 		}
 	}
+	return nil
+}
+
+// survives lets the handler see callbacks of which there is nothing but the kind, which the platform sends at times. Any verdict is right.
+func survives(t testing.TB, s Subject) (err error) {
+	e, _ := env()
+	h := s.Open(t, e)
+	defer func() { err = errors.Join(err, h.Close()) }()
+	for _, d := range Deliveries() {
+		d.ID += ".bare"
+		d.Callback = &callback.Callback{Kind: d.Callback.Kind}
+		if err := recovered(func() { _ = h.Handle(t.Context(), d) }); err != nil {
+			return fmt.Errorf("kind %s: %w", d.Callback.Kind, err)
+		}
+	}
+	return nil
+}
+
+func recovered(call func()) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	call()
 	return nil
 }
 

@@ -118,6 +118,12 @@ func TestEachRuleFindsItsDefect(t *testing.T) {
 			}
 			return nil
 		}), "it takes every kind, and the same delivery twice"},
+		{"panics without a payload", handles(func(_ context.Context, d *handler.Delivery) error {
+			if d.Callback.Kind == callback.KindUsage {
+				_ = d.Callback.Usage.BytesUsed
+			}
+			return nil
+		}), "it does not panic at a callback that lacks everything"},
 		{"fails when called at once", handles(func(context.Context, *handler.Delivery) error {
 			select {
 			case calls <- struct{}{}:
