@@ -45,6 +45,17 @@ func TestDemoTellsWhatHappensAndSumsUp(t *testing.T) {
 	}
 }
 
+// TestDemoStoppedBeforeItBegan: Ctrl-C is no failure, however early it comes.
+func TestDemoStoppedBeforeItBegan(t *testing.T) {
+	t.Parallel()
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	var out, errOut bytes.Buffer
+	if code := cli.Main(ctx, []string{"demo"}, strings.NewReader(""), &out, &errOut); code != 0 || out.Len()+errOut.Len() > 0 {
+		t.Errorf("exit code %d: %s%s", code, out.String(), errOut.String())
+	}
+}
+
 var configFlag = regexp.MustCompile(`--config (\S+)`)
 
 func configOf(t *testing.T, output string) string {

@@ -85,7 +85,10 @@ func (d *demo) run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	a, listener, err := d.build(ctx, dir)
-	if err != nil {
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return nil // it was Ctrl-C, before there was anything to watch
+	case err != nil:
 		return err
 	}
 	// The receiver goes on after Ctrl-C until its listeners are unregistered, and the platform has let go of its connections.

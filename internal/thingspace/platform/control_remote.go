@@ -84,10 +84,14 @@ func (r *Remote) do(ctx context.Context, method, path string, body any) (*http.R
 		return nil, err
 	}
 	response, err := r.http.Do(request)
+	var around *url.Error // names the whole path, of which the host is enough
+	if errors.As(err, &around) {
+		err = around.Err
+	}
 	if errors.Is(err, syscall.ECONNREFUSED) {
 		return nil, fmt.Errorf("ask the simulator: %w: does one run there?", err)
 	} else if err != nil {
-		return nil, fmt.Errorf("ask the simulator: %w", err)
+		return nil, fmt.Errorf("ask the simulator at %s: %w", request.URL.Host, err)
 	}
 	if response.StatusCode == http.StatusOK {
 		return response, nil

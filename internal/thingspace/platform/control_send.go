@@ -116,10 +116,12 @@ func (r *Remote) Send(ctx context.Context, o Order, progress func(Progress)) (Re
 	within, leave := context.WithCancel(context.WithoutCancel(ctx))
 	defer leave()
 	defer context.AfterFunc(ctx, func() {
-		if r.call(within, http.MethodDelete, path, nil, &struct{}{}) == nil {
-			wait(within, Timeout+time.Second)
+		defer leave()
+		patience, enough := context.WithTimeout(within, Timeout+time.Second)
+		defer enough()
+		if r.call(patience, http.MethodDelete, path, nil, &struct{}{}) == nil {
+			<-patience.Done()
 		}
-		leave()
 	})()
 	response, err := r.do(within, http.MethodPost, path, o)
 	if err != nil {

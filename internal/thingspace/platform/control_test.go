@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"callbackd/internal/callback"
@@ -261,6 +262,31 @@ func TestAnOrderIsStoppedAndReported(t *testing.T) {
 	if _, err := remote.Send(ctx, platform.Order{}, nil); err == nil {
 		t.Error("an order is carried out that was stopped before")
 	}
+}
+
+// TestAnOrderIsLeftToASimulatorThatHangs: who has enough of it is kept no longer than an answer could take.
+func TestAnOrderIsLeftToASimulatorThatHangs(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		remote, err := platform.NewRemote("http://simulator")
+		if err != nil {
+			t.Fatal(err)
+		}
+		remote.Dial(func(context.Context, string, string) (net.Conn, error) {
+			client, simulator := net.Pipe()
+			go func() { _, _ = io.Copy(io.Discard, simulator) }() // until the client hangs up
+			return client, nil
+		})
+		from := time.Now()
+		ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+		defer stop()
+		if _, err := remote.Send(ctx, platform.Order{}, nil); !errors.Is(err, context.Canceled) || strings.Contains(err.Error(), "/send") {
+			t.Errorf("the order ended with %v", err)
+		}
+		if took := time.Since(from); took != time.Minute+platform.Timeout+time.Second {
+			t.Errorf("it was left after %s", took)
+		}
+	})
 }
 
 // TestAnOrderEndsWithItsClient: who goes leaves no sender behind, and the name that the order had is free.

@@ -3,6 +3,7 @@ package platform
 import (
 	"context"
 	"net"
+	"net/http"
 	"time"
 
 	"callbackd/internal/callback"
@@ -23,6 +24,11 @@ func (s *Simulator) Dial(dial func(ctx context.Context, network, address string)
 	for _, t := range s.sender.transports {
 		t.DialContext = dial
 	}
+}
+
+// Dial has the client connect in another way than over TCP.
+func (r *Remote) Dial(dial func(ctx context.Context, network, address string) (net.Conn, error)) {
+	r.http.Transport = &http.Transport{DialContext: dial}
 }
 
 // BoundArchive narrows the archive.
