@@ -36,7 +36,7 @@ func (c *Config) options(hook kgo.Hook) ([]kgo.Opt, error) {
 	list := []kgo.Opt{
 		kgo.SeedBrokers(c.Brokers...), kgo.ClientID(c.ClientID), kgo.DisableClientMetrics(), kgo.WithHooks(hook),
 		kgo.RequiredAcks(kgo.AllISRAcks()), kgo.ProducerLinger(c.Linger), kgo.ProducerBatchCompression(codecs()[c.Compression], kgo.NoCompression()),
-		kgo.ProducerBatchMaxBytes(int32(c.MaxMessageBytes)), kgo.MaxBufferedRecords(mostRecords), kgo.MaxBufferedBytes(mostBytes + c.MaxMessageBytes),
+		kgo.ProducerBatchMaxBytes(int32(c.MaxMessageBytes)), kgo.MaxBufferedRecords(mostRecords), kgo.MaxBufferedBytes(mostBytes + int(c.MaxMessageBytes)),
 		kgo.RecordDeliveryTimeout(giveUp), kgo.MetadataMinAge(250 * time.Millisecond),
 	}
 	if c.AllowAutoCreate {

@@ -16,7 +16,8 @@ import (
 // Type is the handler type "kafka".
 func Type() handler.Type {
 	return handler.Type{Name: "kafka", Concurrency: 64, Config: func() handler.Config {
-		return &Config{ClientID: "callbackd", Compression: Snappy, Linger: 5 * time.Millisecond, MaxMessageBytes: defaultMessage}
+		return &Config{ClientID: "callbackd", Compression: Snappy, Linger: 5 * time.Millisecond, MaxMessageBytes: defaultMessage,
+			askEvery: 15 * time.Second}
 	}}
 }
 
@@ -33,9 +34,11 @@ type Config struct {
 	// Linger is how long a record waits for others to share a batch with.
 	Linger time.Duration `yaml:"linger"`
 	// MaxMessageBytes bounds a record, and a batch of them, before compression.
-	MaxMessageBytes int   `yaml:"max_message_bytes"`
-	TLS             *TLS  `yaml:"tls,omitempty"`
-	SASL            *SASL `yaml:"sasl,omitempty"`
+	MaxMessageBytes handler.Bytes `yaml:"max_message_bytes"`
+	TLS             *TLS          `yaml:"tls,omitempty"`
+	SASL            *SASL         `yaml:"sasl,omitempty"`
+
+	askEvery time.Duration // how often brokers are asked how the topics stand
 }
 
 // Compression is the codec of batches.
@@ -79,9 +82,9 @@ const (
 // Sizes of records. The default is that of the Java client and of brokers, less what goes around a record; the largest fits into the largest request
 // that brokers take by default.
 const (
-	smallestMessage = 64 << 10
-	defaultMessage  = 1_000_012
-	largestMessage  = 64 << 20
+	smallestMessage handler.Bytes = 64 << 10
+	defaultMessage  handler.Bytes = 1_000_012
+	largestMessage  handler.Bytes = 64 << 20
 )
 
 // Paths implements [handler.Files].
@@ -122,7 +125,7 @@ func (c *Config) Validate() []error {
 		bad("linger: must be 0s to %s: every delivery waits so long; 5ms is the default", longestLinger)
 	}
 	if c.MaxMessageBytes < smallestMessage || c.MaxMessageBytes > largestMessage {
-		bad("max_message_bytes: must be %d to %d; %d is the default, and that of Kafka", smallestMessage, largestMessage, defaultMessage)
+		bad("max_message_bytes: must be %s to %s; %s is the default, and that of Kafka", smallestMessage, largestMessage, defaultMessage)
 	}
 	if t := c.TLS; t != nil && (t.CertFile == "") != (t.KeyFile == "") {
 		bad("tls: cert_file and key_file go together: give both, or none")

@@ -16,6 +16,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -59,7 +60,8 @@ func open(c *Config, env handler.Env) (*producer, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.batched.opts, p.single.opts = opts, opts
+	p.batched.opts = opts
+	p.single.opts = append(slices.Clip(opts), kgo.ProducerLinger(0)) // it has nothing to wait for
 	if _, err := p.batched.client(); err != nil {
 		return nil, err
 	}
@@ -88,9 +90,9 @@ func (p *producer) Handle(ctx context.Context, d *handler.Delivery) error {
 	if err != nil {
 		return handler.Permanent(err)
 	}
-	if n := size(r); n > p.config.MaxMessageBytes {
+	if n := size(r); n > int(p.config.MaxMessageBytes) {
 		p.metrics.record(tooLarge)
-		return handler.Permanent(fmt.Errorf("the event takes %d bytes, which is more than max_message_bytes, %d: raise it, and max.message.bytes of the topic with it",
+		return handler.Permanent(fmt.Errorf("the event takes %d bytes, which is more than max_message_bytes, %s: raise it, and max.message.bytes of the topic with it",
 			n, p.config.MaxMessageBytes))
 	}
 	p.state.watch(r.Topic)
@@ -100,7 +102,7 @@ func (p *producer) Handle(ctx context.Context, d *handler.Delivery) error {
 	}
 	if reasonOf(err) == tooLarge {
 		return handler.Permanent(fmt.Errorf("topic %s takes no record of %d bytes: raise its max.message.bytes, or message.max.bytes of the brokers "+
-			"(max_message_bytes is %d): %w", r.Topic, size(r), p.config.MaxMessageBytes, err))
+			"(max_message_bytes is %s): %w", r.Topic, size(r), p.config.MaxMessageBytes, err))
 	}
 	return err
 }
@@ -185,7 +187,7 @@ func (p *producer) mend(f *flight, topic string) {
 
 // unanswered is the verdict when the context has ended first.
 func (p *producer) unanswered(ctx context.Context, topic string) error {
-	err := p.state.withConnection(fmt.Errorf("topic %s: no answer from the brokers yet: %w", topic, ctx.Err()))
+	err := advise(p.state.withConnection(fmt.Errorf("topic %s: no answer from the brokers yet: %w", topic, ctx.Err())), p.config, topic)
 	if errors.Is(err, context.DeadlineExceeded) {
 		p.state.landed(topic, err)
 	}
@@ -207,8 +209,8 @@ func (p *producer) Close() error {
 
 // look asks the brokers for the topics from time to time, so that it is known how they stand when there is nothing to deliver.
 func (p *producer) look() {
-	const every, patience = 15 * time.Second, 10 * time.Second
-	tick := time.NewTicker(every)
+	const patience = 10 * time.Second
+	tick := time.NewTicker(p.config.askEvery)
 	defer tick.Stop()
 	for {
 		ctx, cancel := context.WithTimeout(p.life, patience)

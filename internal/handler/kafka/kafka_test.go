@@ -6,8 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,6 +25,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
 )
 
 const topic = "callbacks"
@@ -237,7 +237,7 @@ func TestDeliveriesShareRequestsAndHaveTheirOwnVerdicts(t *testing.T) {
 		wg.Go(func() {
 			d := numbered(i)
 			if i == 7 {
-				d.Callback.Usage.Source = strings.Repeat("x", config.MaxMessageBytes)
+				d.Callback.Usage.Source = strings.Repeat("x", int(config.MaxMessageBytes))
 			}
 			verdicts[i] = h.Handle(t.Context(), d)
 		})
@@ -566,11 +566,117 @@ func TestRecordsOfAKeyAreInOrder(t *testing.T) {
 	}
 }
 
-func write(t testing.TB, name, text string) string {
+// metric is the value of NAME, or of NAME/RESULT.
+func metric(t testing.TB, registry *prometheus.Registry, name string) (value float64, found bool) {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), name)
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+	families, err := registry.Gather()
+	if err != nil {
 		t.Fatal(err)
 	}
-	return path
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			full := strings.TrimPrefix(f.GetName(), "callbackd_kafka_")
+			for _, l := range m.GetLabel() {
+				full += "/" + l.GetValue()
+			}
+			if full == name {
+				return m.GetCounter().GetValue() + m.GetGauge().GetValue(), true
+			}
+		}
+	}
+	return 0, false
+}
+
+func TestMetricsShowZeroAndGoWithTheHandler(t *testing.T) {
+	t.Parallel()
+	c := brokers(t)
+	env := environment()
+	registry := env.Registerer.(*prometheus.Registry)
+	h := openWith(t, configured(c.ListenAddrs()...), env)
+	for _, name := range []string{"records_total/written", "records_total/unauthorized", "records_total/too_large", "broker_connects_total/failed", "batches_total"} {
+		if n, ok := metric(t, registry, name); !ok || n != 0 {
+			t.Errorf("%s is %v at the start (%t)", name, n, ok)
+		}
+	}
+	if _, err := configured(c.ListenAddrs()...).Open(t.Context(), env); err == nil {
+		t.Error("two handlers share their metrics")
+	}
+	if err := h.Handle(t.Context(), numbered(1)); err != nil {
+		t.Fatal(err)
+	}
+	large := numbered(2)
+	large.Callback.Usage.Source = strings.Repeat("x", 2_000_000)
+	if err := h.Handle(t.Context(), large); !handler.IsPermanent(err) {
+		t.Fatal(err)
+	}
+	c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.TopicAuthorizationFailed})
+	if err := h.Handle(t.Context(), numbered(3)); err == nil {
+		t.Fatal("the fault was not met")
+	}
+	for name, want := range map[string]float64{"records_total/written": 1, "records_total/too_large": 1, "records_total/unauthorized": 1, "records_total/failed": 0,
+		"batches_total": 1, "buffered_records": 0, "broker_connects_total/failed": 0} {
+		if n, ok := metric(t, registry, name); !ok || n != want {
+			t.Errorf("%s is %v, want %v", name, n, want)
+		}
+	}
+	if n, _ := metric(t, registry, "batch_bytes_total"); n < 100 || n > 2000 {
+		t.Errorf("a batch of one record has %v bytes", n)
+	}
+	if err := h.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if families, err := registry.Gather(); err != nil || len(families) != 0 {
+		t.Errorf("%d metrics are left after Close (%v)", len(families), err)
+	}
+	if err := openWith(t, configured(c.ListenAddrs()...), env).Handle(t.Context(), numbered(4)); err != nil {
+		t.Errorf("opened again: %v", err)
+	}
+}
+
+// What is known of the brokers does not wait for a delivery, neither when trouble begins nor when it has ended; both are logged once.
+func TestReadinessIsKnownWithoutADelivery(t *testing.T) {
+	t.Parallel()
+	c, gone := brokers(t), brokers(t)
+	addresses := gone.ListenAddrs()
+	gone.Close()
+	h, said := observed(t, configured(addresses...))
+	if message := <-said; !strings.HasPrefix(message, "not ready") {
+		t.Fatalf("the log says %q", message)
+	}
+	if err := ready(h); err == nil || !strings.Contains(err.Error(), "brokers cannot be asked") || !strings.Contains(err.Error(), "connection refused") {
+		t.Errorf("ready says %v", err)
+	}
+	config := configured(c.ListenAddrs()...)
+	config.Topic = "late"
+	h, said = observed(t, config)
+	if message := <-said; !strings.HasPrefix(message, "not ready") {
+		t.Fatalf("the log says %q", message)
+	}
+	if err := ready(h); err == nil || !strings.Contains(err.Error(), "--create --topic late") {
+		t.Errorf("ready says %v", err)
+	}
+	if err := c.CreateTopic("late", 1, nil); err != nil {
+		t.Fatal(err)
+	}
+	if message := <-said; message != "ready again" {
+		t.Fatalf("the log says %q", message)
+	}
+	if err := ready(h); err != nil {
+		t.Errorf("ready says %v", err)
+	}
+	select {
+	case message := <-said:
+		t.Errorf("the log goes on with %q", message)
+	default:
+	}
+}
+
+// observed opens a handler that asks often, and tells what it logs.
+func observed(t testing.TB, c *kafka.Config) (handler.Handler, <-chan string) {
+	c.AskEvery(10 * time.Millisecond)
+	said := make(chan string, 10)
+	core, _ := observer.New(zap.InfoLevel)
+	env := environment()
+	env.Log = zap.New(core, zap.Hooks(func(e zapcore.Entry) error { said <- e.Message; return nil }))
+	return openWith(t, c, env), said
 }

@@ -10,8 +10,8 @@ import (
 type metrics struct {
 	records, connects *prometheus.CounterVec
 	batches, bytes    prometheus.Counter
-	buffered          prometheus.GaugeFunc
 	reg               prometheus.Registerer
+	registered        []prometheus.Collector
 }
 
 // register makes the metrics, with every label set, so that zero shows.
@@ -25,30 +25,28 @@ func register(reg prometheus.Registerer, buffered func() int64) (*metrics, error
 			Help: "Bytes of the batches that brokers took, as compressed."}),
 		connects: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "callbackd", Subsystem: "kafka", Name: "broker_connects_total",
 			Help: "Connections to brokers that were begun, by whether they came about."}, []string{"result"}),
-		buffered: prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "callbackd", Subsystem: "kafka", Name: "buffered_records",
-			Help: "Records that wait for the brokers' answers."}, func() float64 { return float64(buffered()) }),
 	}
+	buffering := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "callbackd", Subsystem: "kafka", Name: "buffered_records",
+		Help: "Records that wait for the brokers' answers."}, func() float64 { return float64(buffered()) })
 	for _, r := range reasons() {
 		m.records.WithLabelValues(string(r))
 	}
 	for _, result := range []string{"done", "failed"} {
 		m.connects.WithLabelValues(result)
 	}
-	for _, c := range m.collectors() {
+	for _, c := range []prometheus.Collector{m.records, m.batches, m.bytes, m.connects, buffering} {
 		if err := reg.Register(c); err != nil {
 			m.unregister()
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}
+		m.registered = append(m.registered, c)
 	}
 	return m, nil
 }
 
-func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.records, m.batches, m.bytes, m.connects, m.buffered}
-}
-
+// unregister takes back what was registered, and not what another bears the name of.
 func (m *metrics) unregister() {
-	for _, c := range m.collectors() {
+	for _, c := range m.registered {
 		m.reg.Unregister(c)
 	}
 }

@@ -127,7 +127,8 @@ func (p *producer) ask(ctx context.Context) {
 	}
 }
 
-// answered takes what the brokers say of topics. That one is there mends what it was missing for, and nothing else. The lock of the standing is held.
+// answered takes what the brokers say of topics. One that is there can be written to, as far as that shows: what a record was refused for is only
+// mended by one that is not. The lock of the standing is held.
 func (p *producer) answered(response *kmsg.MetadataResponse) {
 	s := p.state
 	s.brokers = nil
@@ -138,7 +139,7 @@ func (p *producer) answered(response *kmsg.MetadataResponse) {
 		err := kerr.ErrorForCode(t.ErrorCode)
 		was := reasonOf(s.topics[*t.Topic])
 		switch {
-		case err == nil && (was == unknownTopic || was == timedOut):
+		case err == nil && was != unauthorized && was != failed:
 			s.topics[*t.Topic] = nil
 		case reasonOf(err) == unauthorized, reasonOf(err) == unknownTopic && !p.config.AllowAutoCreate:
 			s.topics[*t.Topic] = advise(fmt.Errorf("topic %s: %w", *t.Topic, err), p.config, *t.Topic)
