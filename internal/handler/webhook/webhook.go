@@ -8,8 +8,8 @@
 // The promise: a delivery is done when the endpoint has answered 2xx, and 410 alone buries it. The ID of a delivery is the webhook-id of all
 // its attempts. An event goes to no other host than the configured one, and to no address where a machine learns its credentials.
 //
-// The limits: HTTP/1.1 is spoken; the answer's body is not looked at; a redirect is followed on the same host, where it keeps the POST, three times at most; no proxy
-// is used. How often and how fast it is tried again is the dispatcher's matter, and so is the breaker.
+// The limits: HTTP/1.1 is spoken; the answer's body is not looked at; a redirect is followed on the same host, where it keeps the POST, three
+// times at most; no proxy is used. How often and how fast it is tried again is the dispatcher's matter, and so is the breaker.
 package webhook
 
 import (
