@@ -297,7 +297,8 @@ func (e *env) registrationsApply() *cobra.Command {
 
 The platform allows one listener for each service, and loses what it would send while there is none. So a change is an unregister and a
 register back to back; the gap is measured and shown. What is held is looked at before, and again after. A URL that cannot be registered
-after the old one is gone is tried again, and failing that the old one is put back; the error says what is held then, and what to do.
+after the old one is gone is tried again, and failing that the old one is put back; the error says what is held then, and what to do. Once a
+register failed, for a reason that may hold for all services, no other listener is taken away.
 
 Before anything is changed the URLs are checked: a port that the platform does not take, plain http, and, by connecting to it, a
 certificate that no public authority signed. --allow overrides. While platform.url is on loopback these are warnings. If a callbackd runs on

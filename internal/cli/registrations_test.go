@@ -17,6 +17,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"callbackd/internal/cli"
 	"callbackd/internal/thingspace/platform"
@@ -179,21 +180,20 @@ func TestARefusedLogInIsTriedOnce(t *testing.T) {
 	}
 }
 
-// TestAnInterruptLeavesNoServiceWithoutListener, and whoever sent it is told what is waited for.
-func TestAnInterruptLeavesNoServiceWithoutListener(t *testing.T) {
-	t.Parallel()
-	s := newSimulator(t)
-	ctx, interrupt := context.WithCancel(t.Context())
-	defer interrupt()
+// moving is a configuration of two services that are registered, and are to be registered elsewhere. before is asked at each register that
+// follows, in the gap, whether the platform gets to see it.
+func moving(t *testing.T, before func() (goes bool)) (s *platform.Simulator, file string) {
+	t.Helper()
+	s = newSimulator(t)
 	var changing atomic.Bool
 	simulator := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if changing.Load() && strings.Contains(r.Header.Get("SOAPAction"), "/RegisterCallback") { // in the gap
-			interrupt()
+		if changing.Load() && strings.HasSuffix(r.Header.Get("SOAPAction"), `/RegisterCallback"`) && !before() {
+			return
 		}
 		s.Handler().ServeHTTP(w, r)
 	}))
 	t.Cleanup(simulator.Close)
-	file := configured(t, simulator.URL+"/api/v2", "accounts: [{name: "+firstAccount+", credentials: main, uws_username: api, uws_password_file: uws}]\n"+services)
+	file = configured(t, simulator.URL+"/api/v2", "accounts: [{name: "+firstAccount+", credentials: main, uws_username: api, uws_password_file: uws}]\n"+services)
 	if code, out, errOut := registrations(t, file, "apply"); code != 0 {
 		t.Fatalf("apply: %d\n%s%s", code, out, errOut)
 	}
@@ -203,6 +203,15 @@ func TestAnInterruptLeavesNoServiceWithoutListener(t *testing.T) {
 	}
 	put(t, file, strings.NewReplacer(`28204/usage"`, `28204/moved"`, `28205/"`, `28205/moved"`).Replace(string(text)))
 	changing.Store(true)
+	return s, file
+}
+
+// TestAnInterruptLeavesNoServiceWithoutListener, and whoever sent it is told what is waited for.
+func TestAnInterruptLeavesNoServiceWithoutListener(t *testing.T) {
+	t.Parallel()
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	s, file := moving(t, func() bool { interrupt(); return true })
 	var out, errOut bytes.Buffer
 	code := cli.Main(ctx, []string{"registrations", "apply", "-o", "json", "--config", file}, strings.NewReader(""), &out, &errOut)
 	held := s.Registrations()
@@ -213,6 +222,43 @@ func TestAnInterruptLeavesNoServiceWithoutListener(t *testing.T) {
 	if !strings.Contains(errOut.String(), "stopping: the service at hand") || len(results) != 2 || results[0].Outcome != "done" || results[0].Error != "" ||
 		results[1].Outcome != "skipped" || !strings.Contains(results[1].Error, "EnhancedConnectivityService: ") {
 		t.Errorf("told as %s%s", out.String(), errOut.String())
+	}
+}
+
+// TestAKillInTheGapIsMendedByTheNextApply: the kill of a process, which is the one thing that leaves a service without a listener.
+func TestAKillInTheGapIsMendedByTheNextApply(t *testing.T) {
+	t.Parallel()
+	inGap, killed := make(chan struct{}), make(chan struct{})
+	once := sync.OnceValue(func() bool { close(inGap); <-killed; return false })
+	var again atomic.Bool
+	s, file := moving(t, func() bool { return again.Load() || once() })
+	apply := callbackd(t, "registrations", "apply", "--config", file)
+	if err := apply.Start(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-inGap:
+	case <-time.After(30 * time.Second):
+		t.Fatal("apply registers nothing")
+	}
+	if err := apply.Process.Kill(); err != nil {
+		t.Error(err)
+	}
+	_ = apply.Wait() // says that it was killed
+	again.Store(true)
+	close(killed)
+	if held := s.Registrations(); len(held) != 1 || held[0].URL != "http://127.0.0.1:28205/" {
+		t.Fatalf("registered: %v, want only what was not yet begun", held)
+	}
+	_, out, errOut := registrations(t, file, "plan -o json")
+	if steps := answers(t, out)[0].Steps; steps[0].Action != "create" || steps[1].Action != "change" {
+		t.Errorf("the next plan is %s%s", out, errOut)
+	}
+	if code, out, errOut := registrations(t, file, "apply"); code != 0 {
+		t.Errorf("apply: exit code %d\n%s%s", code, out, errOut)
+	}
+	if held := s.Registrations(); len(held) != 2 || held[0].URL != "http://127.0.0.1:28204/moved" || held[1].URL != "http://127.0.0.1:28205/moved" {
+		t.Errorf("registered: %v", held)
 	}
 }
 
