@@ -2,13 +2,15 @@
 //
 //	Handle --+                                      +--> done
 //	Handle --+--> batch: one write, one sync, whole +--> done
+//	                |
+//	            too large, or of another day --> rename --> compress --> remove the oldest
 //
 // The promise: a delivery is done when its line is on disk, whole. What could not be written whole is taken back, and a line that a
 // crash cut short is taken back when the file is next opened, for its delivery will be made again. Nothing in the file that this
-// package did not write is ever removed.
+// package did not write is ever removed, and no file that it did not rename.
 //
-// The limits: one process writes a file, which a lock sees to; a line cut short in a file that was renamed since stays there; a disk
-// that hangs cannot be interrupted.
+// The limits: where fsync is not always, a power cut takes lines whose deliveries are done; one process writes a file, which a lock sees
+// to; a line cut short in a file that was renamed since stays there; a disk that hangs cannot be interrupted.
 package ndjson
 
 import (
@@ -21,20 +23,32 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"callbackd/internal/handler"
 
+	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 )
 
 // file appends events. It is safe for concurrent use.
 type file struct {
-	path string
+	Config
+	log     *zap.Logger
+	metrics *metrics
 
-	disk   sync.Mutex // held while a batch is written
-	f      *os.File   // nil once closed
-	gather sync.Mutex // guards next and what is in it
-	next   *batch
+	disk     sync.Mutex // held while a batch is written
+	f        *os.File   // nil once closed
+	last     time.Time  // when it was written to
+	unsynced bool       // it has lines that Interval has to sync
+	gather   sync.Mutex // guards next and what is in it
+	next     *batch
+
+	rotated chan struct{} // there may be a file to compress or to remove
+	stop    context.CancelFunc
+	tending sync.WaitGroup
+	told    sync.Mutex // guards failing
+	failing map[step]error
 }
 
 // batch is what is written and synced at once: all the lines that came while the batch before was on its way.
@@ -89,99 +103,128 @@ func (h *file) flush(b *batch) {
 }
 
 // write appends whole lines and syncs them, or leaves the file as it was. h.disk is held.
-func (h *file) write(lines []byte) error {
-	if err := h.follow(); err != nil {
+func (h *file) write(lines []byte) (err error) {
+	defer func() { h.tell(stepWrite, err) }()
+	size, err := h.follow()
+	if err != nil {
 		return err
 	}
-	size, err := h.f.Seek(0, io.SeekEnd)
-	if err != nil {
-		return fmt.Errorf("append event: %w", err)
+	if h.due(time.Now(), size, len(lines)) && h.rotate() {
+		if size, err = h.follow(); err != nil {
+			return err
+		}
 	}
 	_, err = h.f.Write(lines)
-	if err == nil {
+	if err == nil && h.Fsync == Always {
 		err = h.f.Sync()
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("append event: %w", err), h.f.Truncate(size))
 	}
+	h.last, h.unsynced = time.Now(), h.Fsync == Interval
 	return nil
 }
 
-// follow opens the file anew when something else stands under its name: it was rotated. h.disk is held.
-func (h *file) follow() error {
+// follow opens the file anew when something else stands under its name: it was rotated. It returns the file's size. h.disk is held.
+func (h *file) follow() (size int64, err error) {
 	if h.f == nil {
-		return fmt.Errorf("append event: %w", os.ErrClosed)
+		return 0, fmt.Errorf("append event: %w", os.ErrClosed)
 	}
-	at, err := os.Stat(h.path)
+	at, err := os.Stat(h.Path)
 	if err == nil {
 		var opened os.FileInfo
 		if opened, err = h.f.Stat(); err == nil && os.SameFile(at, opened) {
-			return nil
+			return opened.Size(), nil
 		}
 	}
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("look at events file: %w", err)
+		return 0, fmt.Errorf("look at events file: %w", err)
 	}
-	f, err := open(h.path)
+	old := h.f
+	if err := h.reopen(); err != nil {
+		return 0, err
+	}
+	if h.unsynced { // of the one before
+		h.tell(stepSync, old.Sync())
+		h.unsynced = false
+	}
+	_ = old.Close() // there is nothing left to write
+	info, err := h.f.Stat()
+	if err != nil {
+		return 0, fmt.Errorf("look at events file: %w", err)
+	}
+	return info.Size(), nil
+}
+
+// reopen opens what stands under the path. h.disk is held, or h is new.
+func (h *file) reopen() error {
+	f, last, err := open(h.Path)
 	if err != nil {
 		return err
 	}
-	_ = h.f.Close() // all that is in it is synced
-	h.f = f
+	h.f, h.last = f, last
 	return nil
 }
 
+// Close implements [handler.Handler]. What is being compressed is given up, and compressed after the next start.
 func (h *file) Close() error {
+	h.stop()
+	h.tending.Wait()
 	h.disk.Lock()
 	defer h.disk.Unlock()
 	if h.f == nil {
 		return nil
 	}
-	err := h.f.Close()
+	var err error
+	if h.unsynced {
+		err = h.f.Sync()
+	}
+	err = errors.Join(err, h.f.Close())
 	h.f = nil
+	h.metrics.close()
 	return err
 }
 
-// open opens the file for appending, for its owner alone if it is new: it holds personal data.
-func open(path string) (*os.File, error) {
+// open opens the file for appending, for its owner alone if it is new: it holds personal data. It returns when the file was last written to.
+func open(path string) (_ *os.File, last time.Time, err error) {
 	// Without O_NONBLOCK, a pipe under that name would stop the program; regular files do not know the difference.
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|os.O_APPEND|unix.O_NONBLOCK, 0o600)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return nil, fmt.Errorf("path: there is no folder %s: create it, for the user that callbackd runs as", filepath.Dir(path))
+		return nil, last, fmt.Errorf("path: there is no folder %s: create it, for the user that callbackd runs as", filepath.Dir(path))
 	case errors.Is(err, unix.EISDIR):
-		return nil, fmt.Errorf("path: %s is a folder: name a file in it", path)
+		return nil, last, fmt.Errorf("path: %s is a folder: name a file in it", path)
 	case errors.Is(err, os.ErrPermission):
-		return nil, fmt.Errorf("path: %w: the user that callbackd runs as must be able to write it", err)
+		return nil, last, fmt.Errorf("path: %w: the user that callbackd runs as must be able to write it", err)
 	case err != nil:
-		return nil, fmt.Errorf("path: %w", err)
+		return nil, last, fmt.Errorf("path: %w", err)
 	}
-	if err := prepare(f); err != nil {
-		return nil, errors.Join(fmt.Errorf("path: %s: %w", path, err), f.Close())
+	if last, err = prepare(f); err != nil {
+		return nil, last, errors.Join(fmt.Errorf("path: %s: %w", path, err), f.Close())
 	}
-	return f, nil
+	return f, last, nil
 }
 
 // prepare makes sure that the file is one to write lines to, is nobody else's, stands under its name after a crash, and ends in a whole
 // line.
-func prepare(f *os.File) error {
+func prepare(f *os.File) (last time.Time, err error) {
 	info, err := f.Stat()
 	if err != nil {
-		return err
+		return last, err
 	}
 	if !info.Mode().IsRegular() {
-		return errors.New("is no regular file, so nothing in it can be made durable")
+		return last, errors.New("is no regular file, so nothing in it can be made durable")
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			return errors.New("another handler or program writes it: give each a file of its own")
+			return last, errors.New("another handler or program writes it: give each a file of its own")
 		}
-		return fmt.Errorf("lock: %w", err)
+		return last, fmt.Errorf("lock: %w", err)
 	}
 	if err := syncFolder(filepath.Dir(f.Name())); err != nil {
-		return fmt.Errorf("sync folder: %w", err)
+		return last, fmt.Errorf("sync folder: %w", err)
 	}
-	return mend(f)
+	return info.ModTime(), mend(f)
 }
 
 func syncFolder(path string) error {

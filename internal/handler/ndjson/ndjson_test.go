@@ -16,12 +16,15 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"callbackd/internal/callback"
 	"callbackd/internal/handler"
 	"callbackd/internal/handler/handlertest"
 	"callbackd/internal/handler/ndjson"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 )
 
@@ -40,9 +43,22 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func openAt(t testing.TB, path string) handler.Handler {
+func env() handler.Env {
+	return handler.Env{Name: "events", Log: zap.NewNop(), Registerer: prometheus.NewRegistry()}
+}
+
+// config is the least configuration.
+func config(path string) *ndjson.Config {
+	c := ndjson.Type().Config().(*ndjson.Config)
+	c.Path = path
+	return c
+}
+
+func openAt(t testing.TB, path string) handler.Handler { return openWith(t, config(path), env()) }
+
+func openWith(t testing.TB, c *ndjson.Config, e handler.Env) handler.Handler {
 	t.Helper()
-	h, err := (&ndjson.Config{Path: path}).Open(t.Context(), handler.Env{})
+	h, err := c.Open(t.Context(), e)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,10 +107,14 @@ func TestSuite(t *testing.T) {
 	t.Parallel()
 	handlertest.Run(t, handlertest.Subject{
 		Type: ndjson.Type(),
-		Open: func(t testing.TB, _ handler.Env) handler.Handler { return openAt(t, eventsFile(t)) },
-		Broken: func(t testing.TB, _ handler.Env) handler.Handler { // the folder is taken away
+		Open: func(t testing.TB, e handler.Env) handler.Handler {
+			c := config(eventsFile(t))
+			c.Fsync, c.Rotate, c.Gzip = ndjson.Interval, ndjson.Rotate{Size: 1, Age: time.Hour}, true // all that it can do
+			return openWith(t, c, e)
+		},
+		Broken: func(t testing.TB, e handler.Env) handler.Handler { // the folder is taken away
 			path := eventsFile(t)
-			h := openAt(t, path)
+			h := openWith(t, config(path), e)
 			if err := os.RemoveAll(filepath.Dir(path)); err != nil {
 				t.Fatal(err)
 			}
@@ -305,7 +325,7 @@ func TestWhatCannotBeOpenedIsToldClearly(t *testing.T) {
 		{"a file that another handler writes", taken, "path: " + taken + ": another handler or program writes it: give each a file of its own"},
 	} {
 		t.Run(test.rule, func(t *testing.T) {
-			_, err := (&ndjson.Config{Path: test.path}).Open(t.Context(), handler.Env{})
+			_, err := config(test.path).Open(t.Context(), env())
 			if err == nil || err.Error() != test.want {
 				t.Errorf("error is %v, want %s", err, test.want)
 			}
@@ -315,17 +335,35 @@ func TestWhatCannotBeOpenedIsToldClearly(t *testing.T) {
 
 func TestConfigValidate(t *testing.T) {
 	t.Parallel()
-	for _, test := range []struct{ path, want string }{
-		{"", "[path: the file to append to is missing]"},
-		{"events.ndjson", `[path: "events.ndjson" must be absolute, for the working directory of a service is nobody's choice]`},
-		{"/var/lib/callbackd/events.ndjson", "[]"},
+	for _, test := range []struct {
+		rule   string
+		change func(*ndjson.Config)
+		want   string
+	}{
+		{"the least", func(*ndjson.Config) {}, "[]"},
+		{"no path", func(c *ndjson.Config) { c.Path = "" }, "[path: the file to append to is missing]"},
+		{"a relative path", func(c *ndjson.Config) { c.Path = "events.ndjson" },
+			`[path: "events.ndjson" must be absolute, for the working directory of a service is nobody's choice]`},
+		{"another word", func(c *ndjson.Config) { c.Fsync = "sometimes" }, `[fsync: "sometimes" is none of always, interval, never]`},
+		{"no interval", func(c *ndjson.Config) { c.FsyncInterval = 0 }, "[fsync_interval: must be more than nothing and at most 1h0m0s; 1s is the default]"},
+		{"a small file", func(c *ndjson.Config) { c.Rotate.Size = 1 << 10 }, "[rotate.size: 1KiB is less than 64KiB: every few lines would have a file of their own]"},
+		{"a short time", func(c *ndjson.Config) { c.Rotate.Age = time.Second }, "[rotate.age: must be at least 1m0s, or 0s for never]"},
+		{"fewer than none", func(c *ndjson.Config) { c.Rotate.Age, c.Keep.Files = time.Hour, -1 }, "[keep.files: must not be negative; 0 keeps all]"},
+		{"nothing to compress", func(c *ndjson.Config) { c.Gzip = true },
+			"[rotate: missing: only files that callbackd has renamed itself are compressed and removed; set size or age]"},
+		{"nothing to remove", func(c *ndjson.Config) { c.Keep.Age = time.Hour },
+			"[rotate: missing: only files that callbackd has renamed itself are compressed and removed; set size or age]"},
+		{"all of it", func(c *ndjson.Config) {
+			c.Fsync, c.Rotate, c.Keep, c.Gzip = ndjson.Never, ndjson.Rotate{Size: 64 << 10, Age: time.Minute}, ndjson.Keep{Files: 1, Age: 1, Size: 1}, true
+		}, "[]"},
 	} {
-		c := &ndjson.Config{Path: test.path}
+		c := config("/var/lib/callbackd/events.ndjson")
+		test.change(c)
 		if got := fmt.Sprint(c.Validate()); got != test.want {
-			t.Errorf("path %q: %s, want %s", test.path, got, test.want)
+			t.Errorf("%s: %s, want %s", test.rule, got, test.want)
 		}
-		if *c.Paths()["path"] != test.path {
-			t.Errorf("path %q is not among the paths to make absolute", test.path)
+		if *c.Paths()["path"] != c.Path {
+			t.Errorf("%s: path %q is not among the paths to make absolute", test.rule, c.Path)
 		}
 	}
 }
@@ -347,7 +385,7 @@ func TestAFullDisk(t *testing.T) {
 // onAFullDisk is the child's part.
 func onAFullDisk(path string) error {
 	signal.Ignore(syscall.SIGXFSZ) // so that the write fails instead
-	h, err := (&ndjson.Config{Path: path}).Open(context.Background(), handler.Env{})
+	h, err := config(path).Open(context.Background(), env())
 	if err != nil {
 		return err
 	}
