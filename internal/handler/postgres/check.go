@@ -41,6 +41,9 @@ func (t *table) look(ctx context.Context) error {
 		err = t.compare(columns)
 	}
 	if err == nil {
+		err = t.deferrable(ctx)
+	}
+	if err == nil {
 		_, err = t.pool.Exec(ctx, "EXPLAIN "+t.c.insertion(func(int) string { return "NULL" }))
 	}
 	var pg *pgconn.PgError
@@ -63,7 +66,7 @@ func (t *table) look(ctx context.Context) error {
 // advice is what mends an error of the server.
 func (t *table) advice(code string) string {
 	switch code {
-	case noArbiter, arbiterUnfit:
+	case noArbiter:
 		return ": nothing makes the column unique by which a delivery is known again: " + t.c.uniqueIndex()
 	case privilege:
 		return ": let the user in: " + oneLine(errors.New(t.c.Grants()))
@@ -104,6 +107,25 @@ func (t *table) catalogue(ctx context.Context) ([]found, error) {
 		return nil, err
 	}
 	return pgx.CollectRows(rows, pgx.RowToStructByNameLax[found])
+}
+
+const deferrableQuery = `SELECT c.conname::text FROM pg_catalog.pg_constraint c
+JOIN pg_catalog.pg_attribute a ON a.attrelid = c.conrelid AND c.conkey = ARRAY[a.attnum]
+WHERE c.conrelid = to_regclass($1) AND c.contype IN ('p', 'u') AND c.condeferrable AND a.attname = $2 LIMIT 1`
+
+// deferrable finds a constraint that makes the id unique at the end of a transaction alone. A plan takes it, and its execution fails.
+func (t *table) deferrable(ctx context.Context) error {
+	name, id := quoted(t.c.identifier()...), t.c.idColumn()
+	var constraint string
+	err := t.pool.QueryRow(ctx, deferrableQuery, name, id).Scan(&constraint)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return nil
+	case err != nil:
+		return err
+	}
+	return &misfit{fmt.Sprintf("the constraint by which a delivery is known again is deferrable: ALTER TABLE %s DROP CONSTRAINT %s, ADD UNIQUE (%s);",
+		name, quoted(constraint), quoted(id))}
 }
 
 // compare finds what every row would fail at.

@@ -1,7 +1,6 @@
 package postgres_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -35,8 +34,12 @@ type server struct {
 	bin, dir string
 	owner    *syscall.Credential // nil: whoever runs the tests
 	port     int
-	process  *exec.Cmd
-	log      *os.File
+
+	authority []byte       // of the server's certificate, and of those of clients
+	client    *certificate // of the user certified
+
+	process *exec.Cmd
+	log     *os.File
 }
 
 const password = "correct horse battery staple"
@@ -131,9 +134,11 @@ func newServer() (*server, error) {
 	if out, err := s.command("initdb", "-D", fresh, "-U", "admin", "-A", "scram-sha-256", "--pwfile", secret, "-E", "UTF8", "--locale=C", "-N").CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("initdb: %w\n%s", err, out)
 	}
-	authority, certificate, key := certificates("localhost")
+	root := newCertificate("authority", nil)
+	leaf := newCertificate("localhost", root)
+	s.authority, s.client = root.pem, newCertificate("certified", root)
 	hba := "local all admin trust\nlocal all all scram-sha-256\nhostssl all certified 127.0.0.1/32 cert\nhostssl all all 127.0.0.1/32 scram-sha-256\n"
-	for name, text := range map[string][]byte{"pg_hba.conf": []byte(hba), "server.crt": certificate, "server.key": key, "root.crt": authority} {
+	for name, text := range map[string][]byte{"pg_hba.conf": []byte(hba), "server.crt": leaf.pem, "server.key": leaf.key(), "root.crt": root.pem} {
 		if err := s.write(filepath.Join(fresh, name), text); err != nil {
 			return nil, err
 		}
@@ -286,39 +291,47 @@ func (s *server) tcp(user, host, settings string) string {
 	return fmt.Sprintf("postgres://%s@%s:%d/postgres?%s", user, host, s.port, settings)
 }
 
-func (s *server) data(name string) string { return filepath.Join(s.dir, "data", name) }
-
-// certificates makes an authority and a certificate of a name by it, as PEM.
-func certificates(name string) (authority, certificate, key []byte) {
-	root := newCertificate("authority", nil, nil)
-	leaf := newCertificate(name, root.template, root.key)
-	der, err := x509.MarshalECPrivateKey(leaf.key)
-	if err != nil {
-		panic(err)
-	}
-	return root.pem, append(bytes.Clone(leaf.pem), root.pem...), pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der})
-}
-
+// certificate is one, with its key.
 type certificate struct {
 	template *x509.Certificate
-	key      *ecdsa.PrivateKey
+	private  *ecdsa.PrivateKey
 	pem      []byte
 }
 
-func newCertificate(name string, parent *x509.Certificate, signer *ecdsa.PrivateKey) certificate {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+// newCertificate makes the certificate of a name by an authority, or an authority of its own.
+func newCertificate(name string, by *certificate) *certificate {
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		panic(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: parent == nil, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign}
-	if parent == nil {
-		parent, signer = template, key
+	c := &certificate{private: private, template: &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name},
+		DNSNames: []string{name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: by == nil, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign}}
+	if by == nil {
+		by = c
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, signer)
+	der, err := x509.CreateCertificate(rand.Reader, c.template, by.template, &private.PublicKey, by.private)
 	if err != nil {
 		panic(err)
 	}
-	return certificate{template, key, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})}
+	c.pem = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	return c
+}
+
+func (c *certificate) key() []byte {
+	der, err := x509.MarshalECPrivateKey(c.private)
+	if err != nil {
+		panic(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der})
+}
+
+// file writes the certificate into a file.
+func (c *certificate) file(t testing.TB) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "certificate.pem")
+	if err := os.WriteFile(path, c.pem, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }

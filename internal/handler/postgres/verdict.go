@@ -19,7 +19,6 @@ const (
 	readOnly           = "25006"
 	privilege          = "42501"
 	noArbiter          = "42P10" // ON CONFLICT finds no unique index
-	arbiterUnfit       = "55000" // or one that is deferrable
 	lockNotAvailable   = "55P03"
 	queryCanceled      = "57014"
 	raisedByTrigger    = "P0001"
