@@ -145,6 +145,18 @@ func (r *refusals) add(url string, l Login, code string, at time.Time, iteration
 	return entry, nil
 }
 
+// trim makes room among the refusals of a user who knows the right password by now. The newest stay: another account of the configuration may
+// still have one of them.
+func (r *refusals) trim(url, username string) (trimmed bool) {
+	i := r.user(url, username)
+	if i < 0 || len(r.Users[i].Refused) <= mostRefused/2 {
+		return false
+	}
+	list := r.Users[i].Refused
+	r.Users[i].Refused = list[len(list)-mostRefused/2:]
+	return true
+}
+
 func (r refusals) marshal() ([]byte, error) {
 	text, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
@@ -181,9 +193,7 @@ func (s *State) once(ctx context.Context, url string, l Login, now func() time.T
 			if err != nil {
 				return nil, err
 			}
-		case verdict == nil && known.user(url, l.Username) >= 0:
-			i := known.user(url, l.Username)
-			known.Users = slices.Delete(known.Users, i, i+1)
+		case verdict == nil && known.trim(url, l.Username):
 		default:
 			return nil, nil
 		}
@@ -195,7 +205,7 @@ func (s *State) once(ctx context.Context, url string, l Login, now func() time.T
 	case verdict != nil && err != nil:
 		return unrecordedError{verdict, err}
 	}
-	return verdict // what could not be cleared after a success is about other passwords
+	return verdict // what could not be trimmed after a success is about other passwords
 }
 
 // unrecordedError is a refusal that could not be written down: only the process that saw it knows.

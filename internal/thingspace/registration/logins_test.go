@@ -118,24 +118,48 @@ func TestAChangedLogInIsTried(t *testing.T) {
 	}
 }
 
-// TestASuccessClearsWhatIsRemembered of its user, and of no other.
-func TestASuccessClearsWhatIsRemembered(t *testing.T) {
+// TestASuccessForgetsNoOtherPassword: of two accounts with one user, the one with the wrong password would try it after each success of the other.
+func TestASuccessForgetsNoOtherPassword(t *testing.T) {
 	t.Parallel()
-	s, o, dir := strict(t)
-	other := o
-	other.Login.Username = "other"
-	_, _ = start(t, o), start(t, other)
+	s, o, _ := strict(t)
 	right := o
 	right.Login.Password = "right"
-	if err := start(t, right); err != nil {
+	for range 3 {
+		if err := start(t, right); err != nil {
+			t.Fatal(err)
+		}
+		if err := start(t, o); !errors.Is(err, registration.ErrLogInRefused) {
+			t.Errorf("got %v", err)
+		}
+	}
+	if n := s.count("LogIn"); n != 4 {
+		t.Errorf("%d log-ins, want three that succeed and one", n)
+	}
+}
+
+// TestASuccessMakesRoomForMoreRefusals, of the years to come: the newest stay.
+func TestASuccessMakesRoomForMoreRefusals(t *testing.T) {
+	t.Parallel()
+	s, o, _ := strict(t)
+	with := func(password string) error {
+		changed := o
+		changed.Login.Password = password
+		return start(t, changed)
+	}
+	for i := range 15 {
+		_ = with(fmt.Sprintf("wr0ng-%d", i))
+	}
+	if err := with("right"); err != nil {
 		t.Fatal(err)
 	}
-	text, err := os.ReadFile(loginsFile(dir))
-	if err != nil || strings.Contains(string(text), `"uws"`) || !strings.Contains(string(text), `"other"`) {
-		t.Errorf("remembered are %s, %v", text, err)
+	before := s.count("LogIn")
+	for i := 7; i < 20; i++ {
+		if err := with(fmt.Sprintf("wr0ng-%d", i)); !errors.Is(err, registration.ErrLogInRefused) || strings.Contains(err.Error(), "passwords of user") {
+			t.Errorf("password %d: %v", i, err)
+		}
 	}
-	if err := start(t, other); !errors.Is(err, registration.ErrLogInRefused) || s.count("LogIn") != 3 {
-		t.Errorf("the other user: %v, %d log-ins", err, s.count("LogIn"))
+	if n := s.count("LogIn") - before; n != 5 {
+		t.Errorf("%d log-ins, want those with the five new passwords", n)
 	}
 }
 
