@@ -112,6 +112,9 @@ func (s *Simulator) controlResend(w http.ResponseWriter, r *http.Request) {
 // Send has an order carried out, and hands on its progress. When ctx ends it is stopped, which is an error; the report, which waits for
 // the answers that are on their way, holds what was done until then.
 func (r *Remote) Send(ctx context.Context, o Order, progress func(Progress)) (Report, error) {
+	if ctx.Err() != nil {
+		return Report{}, ctx.Err()
+	}
 	path := "send/" + rand.Text()
 	within, leave := context.WithCancel(context.WithoutCancel(ctx))
 	defer leave()
