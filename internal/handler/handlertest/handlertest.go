@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"reflect"
 	"runtime/pprof"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -64,6 +65,7 @@ func rules() []rule {
 		{"it returns when its context ends", returns},
 		{"a destination that fails is a retry", retries},
 		{"its log and its errors quote no callback", quotesNothing},
+		{"its metrics are there from the start, and go with it", measures},
 		{"it can be closed twice, and leaves no goroutine", closes},
 	}
 }
@@ -249,6 +251,55 @@ func quotesNothing(t testing.TB, s Subject) error {
 		}
 	}
 	return nil
+}
+
+// measures looks at the handler's own metrics. A series that comes with a delivery is missing from every alert before, and may be made of
+// what a callback says.
+func measures(t testing.TB, s Subject) error {
+	for _, open := range s.opens() {
+		e, _ := env()
+		reg := prometheus.NewRegistry()
+		e.Registerer = reg
+		h := open(t, e)
+		before, err := series(reg)
+		for _, d := range Deliveries()[:3] {
+			_ = h.Handle(t.Context(), d) // other rules look at the verdict
+		}
+		after, again := series(reg)
+		_ = h.Close() // and at this
+		left, last := series(reg)
+		if err := errors.Join(err, again, last); err != nil {
+			return err
+		}
+		for _, name := range after {
+			if !slices.Contains(before, name) {
+				return fmt.Errorf("%s comes with a delivery: make every label set when the handler is opened", name)
+			}
+			if !strings.HasPrefix(name, "callbackd_") {
+				return fmt.Errorf("%s does not begin with callbackd_", name)
+			}
+		}
+		if len(left) > 0 {
+			return fmt.Errorf("after Close there is still %v: the next Open could not register it", left)
+		}
+	}
+	return nil
+}
+
+// series lists what a registry shows, by name and labels.
+func series(reg prometheus.Gatherer) ([]string, error) {
+	families, err := reg.Gather()
+	var list []string
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			name := f.GetName()
+			for _, l := range m.GetLabel() {
+				name += fmt.Sprintf(" %s=%q", l.GetName(), l.GetValue())
+			}
+			list = append(list, name)
+		}
+	}
+	return list, err
 }
 
 // closes runs a handler's life on goroutines that bear a label, which those that it starts inherit.

@@ -10,6 +10,7 @@ import (
 	"callbackd/internal/callback"
 	"callbackd/internal/handler"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 )
 
@@ -172,6 +173,26 @@ func TestEachRuleFindsItsDefect(t *testing.T) {
 				}}
 			}
 		}), "its log and its errors quote no callback"},
+		{"counts by what the callback says", measured(func(reg prometheus.Registerer) fake {
+			c := counter("callbackd_fake_total", "device")
+			reg.MustRegister(c)
+			return fake{
+				handle: func(_ context.Context, d *handler.Delivery) error { c.WithLabelValues(d.ID).Inc(); return nil },
+				close:  func() error { reg.Unregister(c); return nil },
+			}
+		}), metricsRule},
+		{"leaves its metrics behind", measured(func(reg prometheus.Registerer) fake {
+			c := counter("callbackd_fake_total")
+			reg.MustRegister(c)
+			c.WithLabelValues()
+			return fake{}
+		}), metricsRule},
+		{"calls a metric by a name of others", measured(func(reg prometheus.Registerer) fake {
+			c := counter("fake_total")
+			reg.MustRegister(c)
+			c.WithLabelValues()
+			return fake{close: func() error { reg.Unregister(c); return nil }}
+		}), metricsRule},
 		{"cannot be closed twice", with(func(s *Subject) {
 			s.Open = func(testing.TB, handler.Env) handler.Handler {
 				count := 0
@@ -199,6 +220,19 @@ func TestEachRuleFindsItsDefect(t *testing.T) {
 			}
 		})
 	}
+}
+
+const metricsRule = "its metrics are there from the start, and go with it"
+
+// measured is a subject whose handler is made with a registerer.
+func measured(open func(prometheus.Registerer) fake) Subject {
+	s := good()
+	s.Open = func(_ testing.TB, e handler.Env) handler.Handler { return open(e.Registerer) }
+	return s
+}
+
+func counter(name string, labels ...string) *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: "Counts."}, labels)
 }
 
 func hasDeadline(ctx context.Context) bool {
