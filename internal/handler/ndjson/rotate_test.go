@@ -390,3 +390,21 @@ func TestTheMetricsAreThereFromTheStartAndGoAtTheEnd(t *testing.T) {
 	}
 	openWith(t, c, e) // which would fail if they were still there
 }
+
+// TestAFileThatCannotBeCompressedStays: here the name of what is being written would be too long for the file system.
+func TestAFileThatCannotBeCompressedStays(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), strings.Repeat("x", 222)+".ndjson")
+	c, e, reg := config(path), env(), prometheus.NewRegistry()
+	c.Rotate.Size, c.Gzip, c.Keep.Files, e.Registerer = 1, true, 1, reg
+	h := openWith(t, c, e)
+	handle(t, h, handlertest.Deliveries()[:3]...)
+	eventually(t, path, "no failure", func() bool { return counts(t, reg)["callbackd_ndjson_failures_total compress"] > 0 })
+	eventually(t, path, "nothing removed", func() bool { return len(names(t, path)) == 2 })
+	if list := names(t, path); len(read(t, filepath.Join(filepath.Dir(path), list[0]))) != 1 || len(read(t, path)) != 1 {
+		t.Errorf("the folder has %q", list)
+	}
+	if err := errors.Join(h.Handle(t.Context(), handlertest.Deliveries()[3]), h.(handler.Readier).Ready()); err != nil {
+		t.Errorf("it does not go on: %v", err)
+	}
+}
