@@ -49,6 +49,7 @@ type registrar struct {
 	config *config.Config
 	state  *registration.State
 	ledger *registration.Ledger
+	doubt  error // that of the accounts before: whether the platform registers anything
 }
 
 // atAccount is what the command does at one account, and what there is to say of it.

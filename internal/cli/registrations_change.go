@@ -165,11 +165,12 @@ func (a *atAccount) carryOut(ctx context.Context, p registration.Plan) error {
 	a.sayWhatIsLost(p)
 	defer a.askForPatience(ctx)()
 	result, err := registration.Apply(ctx, a.client, p, registration.ApplyOptions{
-		Ledger: a.ledger, Timeout: 2 * a.config.Platform.Timeout, // a call may have to log in first
+		Ledger: a.ledger, Doubt: a.doubt, Timeout: 2 * a.config.Platform.Timeout, // a call may have to log in first
 		Logins: func(service string) []registration.Login {
 			return a.config.PairsOf(a.Account, callback.Service(service))
 		},
 	})
+	a.doubt = result.Doubt
 	for _, s := range result.Steps {
 		if s.Outcome != registration.Kept {
 			o := stepOutcome{Service: s.Service, Action: s.Action, Outcome: s.Outcome, Gap: s.Gap.Seconds(), Notes: append([]string{}, s.Notes...)}

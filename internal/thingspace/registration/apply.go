@@ -30,6 +30,8 @@ type ApplyOptions struct {
 	Pause time.Duration
 	// Timeout bounds each call; 0: 1 min. A call that could leave a service unregistered is made whatever becomes of the context.
 	Timeout time.Duration
+	// Doubt is that of a result before, such as of another account; nil for none.
+	Doubt error
 }
 
 // Outcome is what became of a step.
@@ -60,6 +62,8 @@ type StepResult struct {
 type Result struct {
 	Account string
 	Steps   []StepResult
+	// Doubt says which register failed for a reason that may hold for all, so that no listener was taken away after it; nil for none.
+	Doubt error
 }
 
 // ErrChanged says that the platform no longer holds what a plan was made from.
@@ -94,7 +98,7 @@ func Apply(ctx context.Context, r Registrar, p Plan, o ApplyOptions) (Result, er
 		o.Timeout = time.Minute
 	}
 	a := applier{registrar: r, account: p.Account, o: o}
-	result := Result{Account: p.Account, Steps: make([]StepResult, len(p.Steps))}
+	result := Result{Account: p.Account, Steps: make([]StepResult, len(p.Steps)), Doubt: o.Doubt}
 	for i, s := range p.Steps {
 		result.Steps[i] = StepResult{Step: s, Outcome: Kept}
 		if s.Action != Keep {
@@ -120,10 +124,11 @@ func Apply(ctx context.Context, r Registrar, p Plan, o ApplyOptions) (Result, er
 	for _, action := range []Action{Create, Change, Rotate, Remove} {
 		for i, s := range p.Steps {
 			if s.Action == action {
-				result.Steps[i] = a.carryOut(ctx, s)
+				result.Steps[i] = a.carryOut(ctx, s, result.Doubt)
 				errs = append(errs, result.Steps[i].Err)
-				if a.doubt == nil && castsDoubt(result.Steps[i]) {
-					a.doubt = fmt.Errorf("registering %s failed, and this one would be without a listener if that failed too", s.Service)
+				if result.Doubt == nil && castsDoubt(result.Steps[i]) {
+					result.Doubt = fmt.Errorf("registering %s of account %s failed, and this one would be without a listener if that failed too",
+						s.Service, p.Account)
 				}
 			}
 		}
@@ -168,7 +173,6 @@ type applier struct {
 	registrar Registrar
 	account   string
 	o         ApplyOptions
-	doubt     error // whether a register would succeed; nil as long as there is none
 }
 
 // tries bound each call that is made again.
@@ -179,13 +183,13 @@ const (
 	looks           = 3 // for the platform's list may lag
 )
 
-func (a *applier) carryOut(ctx context.Context, s Step) StepResult {
+func (a *applier) carryOut(ctx context.Context, s Step, doubt error) StepResult {
 	result := StepResult{Step: s}
 	if err := context.Cause(ctx); err != nil {
 		return a.fail(result, Skipped, err)
 	}
-	if a.doubt != nil && (s.Action == Change || s.Action == Rotate) {
-		return a.fail(result, Skipped, a.doubt)
+	if doubt != nil && (s.Action == Change || s.Action == Rotate) {
+		return a.fail(result, Skipped, doubt)
 	}
 	if s.Action != Remove {
 		if err := a.sendable(s); err != nil {

@@ -502,6 +502,15 @@ func TestNoListenerIsTakenAwayOnceARegisterFailed(t *testing.T) {
 					t.Errorf("of %s %q is held, and the error is %v", s.Service, m.url(s.Service), err)
 				}
 			}
+			if skips := test.second == registration.Skipped; skips != (result.Doubt != nil) {
+				t.Errorf("the doubt is %v", result.Doubt)
+			}
+			o.Doubt = result.Doubt
+			another := newMemory(listeners("DeviceUsage", ourURL)...)
+			after, err := registration.Apply(t.Context(), another, registration.MakePlan(account, want(callback.DeviceUsage, newURL), another.list(), ours, nil), o)
+			if after.Steps[0].Outcome == registration.Skipped != (result.Doubt != nil) {
+				t.Errorf("of the next account it is %s: %v", after.Steps[0].Outcome, err)
+			}
 		})
 	}
 }
