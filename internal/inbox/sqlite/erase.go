@@ -36,7 +36,7 @@ const (
 
 // Erase removes a device's data: its bytes, its identifiers and the further sightings of its entries. Deliveries of an entry that
 // are still pending end if nothing of the entry is left. When it returns nil, the bytes are in no file of the database: SQLite writes
-// zeros over what is deleted, and the write-ahead log is emptied.
+// zeros over what is deleted, what it copied elsewhere is scrubbed, which reads the whole database, and the write-ahead log is emptied.
 func (s *Store) Erase(ctx context.Context, identifier string, redact Redact, dryRun bool) (r Erased, err error) {
 	r = Erased{Entries: []int64{}, Whole: []int64{}, Delivered: []string{}, Copies: []string{}}
 	identifier = strings.TrimSpace(identifier)
@@ -75,6 +75,9 @@ func (s *Store) Erase(ctx context.Context, identifier string, redact Redact, dry
 		return r, err
 	}
 	// Also when there is no such entry: an earlier erasure may have got this far.
+	if err := s.scrub(ctx); err != nil {
+		return r, err
+	}
 	return r, s.purgeLog(ctx)
 }
 

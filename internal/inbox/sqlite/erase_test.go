@@ -152,6 +152,104 @@ func TestErasedBytesAreInNoFile(t *testing.T) {
 	}
 }
 
+// SQLite leaves copies of rows that it moves from page to page. Here those are erased that have such copies.
+func TestErasedBytesAreInNoUnownedPartOfAPage(t *testing.T) {
+	s := newStore(t, dated)
+	register(t, s, "audit")
+	var arrivals []inbox.Arrival
+	var copied []string
+	for round := range 20 { // until some row was moved
+		var more []inbox.Arrival
+		for n := range 1000 {
+			more = append(more, about(fmt.Sprint(round, n), rand.Text()[:16]))
+		}
+		fill(t, s, more)
+		arrivals = append(arrivals, more...)
+		if copied = withCopies(t, s, arrivals); len(copied) > 0 {
+			break
+		}
+	}
+	if len(copied) == 0 {
+		t.Fatal("no row has a copy: the test shows nothing")
+	}
+	for _, device := range copied[:min(len(copied), 5)] {
+		if r, err := s.Erase(t.Context(), device, cut, false); err != nil || len(r.Whole) != 1 {
+			t.Fatalf("erased %+v, %v", r, err)
+		}
+		if in := occurrences(t, s.o.Dir, device); len(in) > 0 {
+			t.Errorf("%s is still in %v", device, in)
+		}
+	}
+	if got, corrupt := allSeqs(t, s.Reader, inbox.Query{Body: true}); len(got) != len(arrivals) || len(corrupt) > 0 {
+		t.Errorf("%d entries are left, corrupt %v", len(got), corrupt)
+	}
+	var ok string
+	if err := s.conn.QueryRowContext(t.Context(), `PRAGMA integrity_check`).Scan(&ok); err != nil || ok != "ok" {
+		t.Errorf("integrity: %s, %v", ok, err)
+	}
+}
+
+// withCopies are the devices of the arrivals that stand in parts of pages that no row owns.
+func withCopies(t *testing.T, s *Store, arrivals []inbox.Arrival) (devices []string) {
+	t.Helper()
+	if err := s.purgeLog(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.ReadFile(filepath.Join(s.o.Dir, File))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var unowned bytes.Buffer
+	number := uint32(0)
+	for page := range slices.Chunk(file, 4096) {
+		number++
+		before := slices.Clone(page)
+		zeroUnowned(number, page)
+		for i := range before {
+			unowned.WriteByte(before[i] ^ page[i])
+		}
+	}
+	rest := strings.ToUpper(unowned.String())
+	for _, a := range arrivals {
+		if device := a.Entry.Facts.Devices[0].Identifier; strings.Contains(rest, device) {
+			devices = append(devices, device)
+		}
+	}
+	return devices
+}
+
+// A page that is not of a B-tree, or damaged, is never written to.
+func TestOnlyWhatNoRowOwnsIsScrubbed(t *testing.T) {
+	t.Parallel()
+	leaf := func(change func(page []byte)) []byte {
+		page := bytes.Repeat([]byte{0xAA}, 64)
+		copy(page, []byte{13, 0, 0, 0, 2, 0, 56, 0, 0, 60, 0, 56}) // two cells, at 60 and 56
+		change(page)
+		return page
+	}
+	for name, c := range map[string]struct {
+		number   uint32
+		page     []byte
+		from, to int // what is to become zeros
+	}{
+		"a leaf":                          {2, leaf(func([]byte) {}), 12, 56},
+		"an interior page":                {2, leaf(func(p []byte) { copy(p, []byte{5, 0, 0, 0, 1, 0, 56, 0, 0, 0, 0, 9, 0, 56}) }), 14, 56},
+		"an overflow page":                {2, leaf(func(p []byte) { p[0] = 0 }), 0, 0},
+		"cells that begin in the header":  {2, leaf(func(p []byte) { p[6] = 9 }), 0, 0},
+		"cells that begin behind the end": {2, leaf(func(p []byte) { p[6] = 65 }), 0, 0},
+		"a cell before the cells":         {2, leaf(func(p []byte) { p[9] = 55 }), 0, 0},
+		"a cell behind the end":           {2, leaf(func(p []byte) { p[9] = 64 }), 0, 0},
+		"a first page that is too short":  {1, leaf(func([]byte) {}), 0, 0},
+		"no page":                         {2, nil, 0, 0},
+	} {
+		want := slices.Clone(c.page)
+		copy(want[c.from:], make([]byte, c.to-c.from))
+		if found := zeroUnowned(c.number, c.page); found != (c.from < c.to) || !bytes.Equal(c.page, want) {
+			t.Errorf("%s: %v, became %v, want %v", name, found, c.page, want)
+		}
+	}
+}
+
 // What retention removed is gone from the file as well, not only from the tables.
 func TestPrunedBytesAreInNoFile(t *testing.T) {
 	c := newClock()
