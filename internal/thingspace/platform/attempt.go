@@ -118,8 +118,12 @@ func (f *flight) otherSource(rng *rand.Rand) int {
 	return 0
 }
 
-// linger is how long a try stays open whose answer does not count any more.
-const linger = 30 * time.Second
+// linger is how long a try stays open whose answer does not count any more, and mostLingering how many do at once: each holds a socket,
+// and a sender that has none left would count as lost what the listener never saw.
+const (
+	linger        = 30 * time.Second
+	mostLingering = 256
+)
 
 // try sends the message once and waits for what comes of it.
 func (f *flight) try(r Registration, m Message, number int, transport http.RoundTripper) (ending, error) {
@@ -154,7 +158,10 @@ func (f *flight) try(r Registration, m Message, number int, transport http.Round
 		}
 		return f.judge(got.answer)
 	case <-patience.C:
-		if !f.profile.Overlap {
+		select {
+		case f.lingering <- struct{}{}:
+			f.open.Go(func() { <-done; <-f.lingering })
+		default:
 			cut()
 			<-done
 		}

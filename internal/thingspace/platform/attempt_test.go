@@ -304,19 +304,52 @@ func TestLingering(t *testing.T) {
 		if _, err := b.Send(t.Context(), one(counted), nil); err != nil {
 			t.Fatal(err)
 		}
-		open := func() int {
-			synctest.Wait()
-			b.mu.Lock()
-			defer b.mu.Unlock()
-			return b.open
-		}
 		<-time.After(platform.Linger - time.Second)
-		if open() != 1 {
+		if b.opened() != 1 {
 			t.Error("the first try was broken off at once")
 		}
 		<-time.After(2 * time.Second)
-		if open() != 0 {
+		if b.opened() != 0 {
 			t.Error("the first try stays open for ever")
+		}
+	})
+}
+
+// opened is how many requests are being answered when nothing moves any more.
+func (b *bubble) opened() int {
+	synctest.Wait()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.open
+}
+
+// TestFewLinger: a listener that hangs does not use up the sockets of the sender.
+func TestFewLinger(t *testing.T) {
+	t.Parallel()
+	inBubble(t, platform.Options{Profile: profile("observed")}, func(t *testing.T, b *bubble) {
+		const messages, lingering = 5, 2
+		b.BoundLingering(lingering)
+		b.answer = func(int) says { return says{after: time.Hour, status: 200} }
+		order := one(counted)
+		order.Count, order.Connections = messages, messages
+		report, err := b.Send(t.Context(), order, func(p platform.Progress) {
+			if open := b.opened(); p.Seconds == 6 && open != messages+lingering {
+				t.Errorf("%d tries are open while each message has its second", open)
+			}
+		})
+		if err != nil || report.Total.Lost != messages || report.Total.Extra != messages {
+			t.Errorf("report is %+v, %v", report.Total.Tally, err)
+		}
+		if open := b.opened(); open != lingering {
+			t.Errorf("%d tries linger", open)
+		}
+		<-time.After(platform.Linger)
+		if open := b.opened(); open != 0 {
+			t.Errorf("%d tries linger for ever", open)
+		}
+		order.Count = 1
+		if _, err := b.Send(t.Context(), order, nil); err != nil || b.opened() != lingering {
+			t.Errorf("%d tries linger when there is room again, %v", b.opened(), err)
 		}
 	})
 }

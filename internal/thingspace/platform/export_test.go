@@ -39,5 +39,8 @@ func (s *Simulator) BoundArchive(count, bytes int) {
 // BoundPending narrows what may be under way.
 func (s *Simulator) BoundPending(messages int) { s.sender.pending.messages = messages }
 
+// BoundLingering narrows how many tries stay open that nobody waits for.
+func (s *Simulator) BoundLingering(tries int) { s.sender.lingering = make(chan struct{}, tries) }
+
 // Linger is how long a try stays open that nobody waits for.
 const Linger time.Duration = linger

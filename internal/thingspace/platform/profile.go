@@ -30,7 +30,7 @@ type Profile struct {
 	// AnswerTimeout is how long the sender waits for an answer. The clock does not shorten it.
 	AnswerTimeout time.Duration
 	// Overlap sends a message again as soon as AnswerTimeout is over, while the try before is still open, whose answer does not count any
-	// more. Without it the try is broken off, and the next comes after Pause.
+	// more. Without it the try is broken off, and the next comes after Pause. Where very many are open, they are broken off too.
 	Overlap bool
 	// OtherAddress sends some of the repeats from another source address, as far as the system has one to give.
 	OtherAddress bool

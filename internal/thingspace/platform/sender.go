@@ -32,6 +32,8 @@ type sender struct {
 	pending *room
 	// open are the tries that are on their way, those included that nobody waits for any more.
 	open sync.WaitGroup
+	// lingering has room for those that nobody waits for; it is nil if the profile breaks them off.
+	lingering chan struct{}
 	// transports are the source addresses: the first is the system's choice.
 	transports []*http.Transport
 }
@@ -46,6 +48,9 @@ func newSender(o Options, registered *registry, sms *smsQueue) *sender {
 	s := &sender{profile: p, now: o.Now, log: o.Log.Named("sender"), seed: o.Seed, sms: sms,
 		archive: &archive{keep: p.Archive, count: archiveCount, bytes: archiveBytes},
 		pending: &room{messages: pendingMessages, bytes: pendingBytes}}
+	if p.Overlap {
+		s.lingering = make(chan struct{}, mostLingering)
+	}
 	s.lookup = func(account string, service callback.Service) (Registration, bool) {
 		return registered.lookup(account, service, o.Now())
 	}
