@@ -29,6 +29,7 @@ type ordering struct {
 	format   *format
 	open     func() (*platform.Remote, error)
 	last     platform.Progress
+	at       func() string // what the other commands need to find the simulator too
 }
 
 func (e *env) platformSend() *cobra.Command {
@@ -66,6 +67,12 @@ func (e *env) platformSend() *cobra.Command {
 	complete(c, "service", serviceNames())
 	complete(c, "sample", sampleNames())
 	o.format, o.open = output(c), remote(c)
+	o.at = func() string {
+		if at := c.Flag("platform"); at.Changed {
+			return " --platform " + at.Value.String()
+		}
+		return ""
+	}
 	return c
 }
 
@@ -220,13 +227,13 @@ func (o *ordering) remarks(r platform.Report) {
 		fmt.Fprintf(o.out, "%d went out more than 100 ms late, for all connections were busy, or this machine was: see --connections\n", r.Late)
 	}
 	if n := r.Total.Unregistered; n > 0 {
-		fmt.Fprintf(o.out, "%d had no listener: `callbackd platform status` lists those that there are\n", n)
+		fmt.Fprintf(o.out, "%d had no listener: `callbackd platform status%s` lists those that there are\n", n, o.at())
 	}
 	if n := r.Total.Stopped; n > 0 {
 		fmt.Fprintf(o.out, "%d were not acknowledged yet, and would have been tried again\n", n)
 	}
 	if n := r.Total.Archived; n > 0 {
-		fmt.Fprintf(o.out, "%d went to the archive: `callbackd platform archive list`, and `resend`\n", n)
+		fmt.Fprintf(o.out, "%d went to the archive: `callbackd platform archive list%s`, and `resend`\n", n, o.at())
 	}
 	if n := r.Total.Queued; n > 0 {
 		fmt.Fprintf(o.out, "%d texts of devices wait for `callbackd registrations start-sms`\n", n)
