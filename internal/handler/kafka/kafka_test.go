@@ -228,6 +228,10 @@ func TestDeliveriesShareRequestsAndHaveTheirOwnVerdicts(t *testing.T) {
 	const n = 64
 	c := brokers(t)
 	requests := c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Observe: true, Count: -1})
+	careless := c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Observe: true, Count: -1, When: func(r kmsg.Request) bool {
+		return r.(*kmsg.ProduceRequest).Acks != -1 // all in-sync replicas
+	}})
+	identified := c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.InitProducerID}, Observe: true, TopLevel: true, Count: -1})
 	config := configured(c.ListenAddrs()...)
 	config.Linger = 100 * time.Millisecond
 	h := open(t, config)
@@ -255,8 +259,31 @@ func TestDeliveriesShareRequestsAndHaveTheirOwnVerdicts(t *testing.T) {
 	if hits := requests.Hits(); hits == 0 || hits > n/8 {
 		t.Errorf("%d requests for %d records", hits, n)
 	}
+	if careless.Hits() > 0 || identified.Hits() != 1 {
+		t.Errorf("%d requests want fewer acknowledgements than there are, and %d a producer ID", careless.Hits(), identified.Hits())
+	}
 	if err := ready(h); err != nil {
 		t.Errorf("not ready: %v", err)
+	}
+}
+
+func TestBatchesAreCompressedAsConfigured(t *testing.T) {
+	t.Parallel()
+	addresses := brokers(t).ListenAddrs()
+	codecs := []kafka.Compression{kafka.None, kafka.Gzip, kafka.Snappy, kafka.LZ4, kafka.Zstd} // in the order of Kafka's numbers for them
+	for i, codec := range codecs {
+		config := configured(addresses...)
+		config.Compression = codec
+		d := numbered(i)
+		d.Callback.Usage.Source = strings.Repeat("x", 10_000)
+		if err := open(t, config).Handle(t.Context(), d); err != nil {
+			t.Fatalf("%s: %v", codec, err)
+		}
+	}
+	for _, r := range consume(t, len(codecs), addresses, topic) {
+		if got, want := int(r.Attrs.CompressionType()), header(r, "ce_sequence"); fmt.Sprintf("%016d", got) != want {
+			t.Errorf("record %s is compressed as %d", want, got)
+		}
 	}
 }
 
@@ -495,6 +522,40 @@ func TestADeliveryThatGivesUpTakesNoOtherAlongAndIsNotWrittenTwice(t *testing.T)
 		}
 	}
 	consume(t, 2, c.ListenAddrs(), topic)
+}
+
+// Records that brokers do not answer wait in memory, and the next is refused once there are too many.
+func TestWhatWaitsForBrokersIsBounded(t *testing.T) {
+	t.Parallel()
+	const most = 4096
+	c := brokers(t)
+	arrived, release := stalled(t, c)
+	env := environment()
+	h := openWith(t, configured(c.ListenAddrs()...), env)
+	ctx, giveUp := context.WithCancel(t.Context())
+	defer giveUp()
+	var wg sync.WaitGroup
+	for i := range most {
+		wg.Go(func() { _ = h.Handle(ctx, numbered(i)) })
+	}
+	<-arrived
+	var err error
+	for next := most; err == nil || errors.Is(err, context.DeadlineExceeded); next++ { // until the others have handed theirs over
+		attempt, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		err = h.Handle(attempt, numbered(next))
+		cancel()
+	}
+	if handler.IsPermanent(err) || !errors.Is(err, kgo.ErrMaxBuffered) {
+		t.Errorf("verdict is %v, want a retry", err)
+	}
+	if n, _ := metric(t, env.Registerer.(*prometheus.Registry), "buffered_records"); n != most {
+		t.Errorf("%v records wait", n)
+	}
+	release()
+	wg.Wait()
+	if err := h.Handle(t.Context(), numbered(0)); err != nil {
+		t.Errorf("once the brokers answer: %v", err)
+	}
 }
 
 func TestCloseDoesNotWaitForBrokers(t *testing.T) {

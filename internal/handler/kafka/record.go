@@ -80,7 +80,7 @@ func checkTopic(text string) error {
 	case strings.ContainsFunc(rest, func(r rune) bool { return r != '.' && cleaned(r) != r }):
 		return errors.New("a topic's name has letters, digits, dots, - and _ alone")
 	case words == 0 && (rest == "." || rest == ".."):
-		return errors.New("Kafka has no topic of this name")
+		return errors.New("there is no topic of this name in Kafka")
 	case len(rest)+words*longestWord > longestTopic:
 		return fmt.Errorf("can come to more than the %d characters that Kafka takes, each word counted as %d", longestTopic, longestWord)
 	}

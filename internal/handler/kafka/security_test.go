@@ -330,7 +330,7 @@ func TestValidate(t *testing.T) {
 		{"an unknown word", func(c *kafka.Config) { c.Topic = "a.{device}" }, "topic: {service}, {kind} and {account} are the words"},
 		{"half a word", func(c *kafka.Config) { c.Topic = "a.{kind" }, "topic: {service}, {kind} and {account} are the words"},
 		{"a space", func(c *kafka.Config) { c.Topic = "a b" }, "topic: a topic's name has"},
-		{"two dots", func(c *kafka.Config) { c.Topic = ".." }, "topic: Kafka has no topic"},
+		{"two dots", func(c *kafka.Config) { c.Topic = ".." }, "topic: there is no topic"},
 		{"a long topic", func(c *kafka.Config) { c.Topic = strings.Repeat("a", 250) }, "topic: can come to more than the 249"},
 		{"a topic that may come to be long", func(c *kafka.Config) { c.Topic = strings.Repeat("{account}", 4) }, "topic: can come to more than the 249"},
 		{"no client ID", func(c *kafka.Config) { c.ClientID = "" }, "client_id: must be"},

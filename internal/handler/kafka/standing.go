@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,7 +23,8 @@ type standing struct {
 	log *zap.Logger
 
 	mu         sync.Mutex
-	connection error            // of the last connection, if it failed
+	broker     string           // that was last connected to
+	connection error            // why that failed, if it did
 	brokers    error            // they could not be asked
 	topics     map[string]error // the trouble of each topic that is written to, or nil
 }
@@ -97,10 +99,10 @@ func (s *standing) landed(topic string, err error) {
 func (s *standing) withConnection(err error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.connection == nil || errors.Is(err, s.connection) {
+	if s.connection == nil || strings.Contains(err.Error(), s.connection.Error()) {
 		return err
 	}
-	return fmt.Errorf("%w: %w", err, s.connection)
+	return fmt.Errorf("%w: connect to %s: %w", err, s.broker, s.connection)
 }
 
 // ask asks the brokers for the topics.
@@ -158,12 +160,9 @@ func (h *hook) OnBrokerConnect(broker kgo.BrokerMetadata, _ time.Duration, _ net
 	if m := h.metrics.Load(); m != nil {
 		m.connected(err)
 	}
-	if err != nil {
-		err = fmt.Errorf("connect to %s: %w", net.JoinHostPort(broker.Host, fmt.Sprint(broker.Port)), err)
-	}
 	h.state.mu.Lock()
 	defer h.state.mu.Unlock()
-	h.state.connection = err
+	h.state.broker, h.state.connection = net.JoinHostPort(broker.Host, fmt.Sprint(broker.Port)), err
 }
 
 // OnProduceBatchWritten implements [kgo.HookProduceBatchWritten].
