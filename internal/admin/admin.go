@@ -1,14 +1,23 @@
 // Package admin is the second listener, for operators and their tools, and the control socket, for the command line.
 //
 //	admin.listen       /livez /readyz /metrics   whoever can reach it; it changes nothing and tells nothing of any callback
-//	control.sock, 0600 /v1/<operation>           the owner of data_dir alone; it changes the inbox
+//	                   /api/v1/...               whoever has the token of admin.token_file; nobody, without such a file
+//	control.sock, 0600 /api/v1/...               the owner of data_dir alone
 //
 // The promise: /livez says that the process can answer, and touches nothing else, for a restart mends no dependency. /readyz
 // fails only for what stops acknowledging; whatever else is not as it should be is named in its answer and does not fail it, for a
 // broken handler must never cost a callback.
 //
-// The limits: neither asks for credentials. What is outside may reach neither: bind the listener to loopback or to a network of
-// operators.
+// The API is a set of operations, each a POST of a JSON object that is answered with one. What fails is answered with its [Code] and a
+// text, and the status that the code has:
+//
+//	POST /api/v1/handler/pause {"handler": "events"}   200 {"handler": "events", "paused": true, "changed": true}
+//	POST /api/v1/handler/pause {"handler": "evnts"}    404 {"error": "no handler \"evnts\" is configured", "code": "not_found"}
+//
+// Every request is logged with its operation and the way that it came in by, and nothing of what it says.
+//
+// The limits: the listener speaks plain HTTP. What is outside may not reach it: bind it to loopback or to a network of operators, or put
+// a proxy with TLS before it.
 package admin
 
 import (
@@ -44,6 +53,9 @@ type Options struct {
 	Listener net.Listener
 	Registry *prometheus.Registry
 	Checks   []Check
+	// API is served to who knows the Token; to nobody, if that is empty.
+	API   *API
+	Token string
 	// Log takes what goes wrong with requests; nil logs nothing.
 	Log *zap.Logger
 }
@@ -79,6 +91,9 @@ func New(o Options) *Server {
 		EnableOpenMetrics: true, MaxRequestsInFlight: mostScrapes, ErrorLog: errorLog,
 		ErrorHandling: promhttp.ContinueOnError, // one metric that cannot be had is no reason to be blind to the others
 	}).ServeHTTP)
+	if o.API != nil && o.Token != "" {
+		router.Mount(prefix, o.API.withToken(o.Token))
+	}
 	return &Server{listener: netutil.LimitListener(o.Listener, mostConnections), http: &http.Server{
 		Handler: router, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second, WriteTimeout: 30 * time.Second,
 		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10, ErrorLog: errorLog,

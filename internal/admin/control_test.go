@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"net"
@@ -22,16 +21,31 @@ type number struct {
 }
 
 var operations = map[string]admin.Operation{
-	"double": func(_ context.Context, request json.RawMessage) (any, error) {
+	"double": {Do: func(_ context.Context, _ admin.Caller, request json.RawMessage) (any, error) {
 		var n number
 		if err := json.Unmarshal(request, &n); err != nil {
-			return nil, fmt.Errorf("read request: %w", err)
+			return nil, admin.Errorf(admin.BadRequest, "read request: %w", err)
 		}
 		return number{2 * n.N}, nil
-	},
-	"fail": func(context.Context, json.RawMessage) (any, error) {
-		return nil, errors.New("entry 7 is not in quarantine")
-	},
+	}},
+	"fail": {Do: func(context.Context, admin.Caller, json.RawMessage) (any, error) {
+		return nil, admin.Errorf(admin.Invalid, "entry 7 is not in quarantine")
+	}},
+	"conflict": {Do: func(context.Context, admin.Caller, json.RawMessage) (any, error) {
+		return nil, admin.Errorf(admin.Conflict, "another has it")
+	}},
+	"break": {Do: func(context.Context, admin.Caller, json.RawMessage) (any, error) {
+		return nil, errors.New("the disk is gone")
+	}},
+	"whoami": {Do: func(_ context.Context, by admin.Caller, _ json.RawMessage) (any, error) {
+		return map[string]admin.Caller{"by": by}, nil
+	}},
+	"own": {Do: func(context.Context, admin.Caller, json.RawMessage) (any, error) { return number{1}, nil }, SocketOnly: true},
+	// It lasts until the caller goes.
+	"last": {Do: func(ctx context.Context, _ admin.Caller, _ json.RawMessage) (any, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}},
 }
 
 // control runs the control socket in a new folder until the test ends.
@@ -42,7 +56,7 @@ func control(t *testing.T) (dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := admin.NewControl(l, operations)
+	c := admin.NewControl(l, admin.NewAPI(operations, nil))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- c.Run(ctx) }()
@@ -68,7 +82,7 @@ func TestCall(t *testing.T) {
 	}{
 		{"an operation that succeeds", "double", number{21}, ""},
 		{"one that fails", "fail", number{}, "entry 7 is not in quarantine"},
-		{"one that nobody knows", "explode", number{}, "no operation POST /v1/explode: is it another version?"},
+		{"one that nobody knows", "explode", number{}, "no operation /api/v1/explode: is it another version?"},
 		{"a request that it does not understand", "double", "x", "read request"},
 		{"a request that is too long", "double", strings.Repeat("x", 17<<20), "longer than 16777216 bytes"},
 	} {

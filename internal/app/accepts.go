@@ -7,8 +7,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"os"
-	"syscall"
 	"time"
 
 	"callbackd/internal/admin"
@@ -61,16 +59,16 @@ func ReadyFor(ctx context.Context, c *config.Config, service callback.Service, p
 	_, _ = rand.Read(key) // does not fail: it would end the program
 	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
-	var o outcome[acceptsAnswer]
-	err := admin.Call(ctx, c.DataDir, opAccepts, acceptsRequest{service, key, digestOf(key, pair)}, &o)
+	var answer acceptsAnswer
+	err := admin.Call(ctx, c.DataDir, opAccepts, acceptsRequest{service, key, digestOf(key, pair)}, &answer)
 	switch {
-	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+	case unanswered(err):
 		return nil
 	case err != nil:
 		return fmt.Errorf("ask the callbackd that runs whether it would take the callbacks: %w", err)
-	case !o.Answer.Received:
+	case !answer.Received:
 		return ErrNotReceived
-	case !o.Answer.Accepted:
+	case !answer.Accepted:
 		return ErrPairUnknown
 	}
 	return nil

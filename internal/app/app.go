@@ -122,8 +122,10 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		return nil, err
 	}
 	sockets.add(controlListener)
-	a.control = admin.NewControl(controlListener, (&Operator{Store: a.store, Config: a.c}).operations())
-	a.admin = admin.New(admin.Options{Listener: adminListener, Registry: a.registry, Checks: a.checks(), Log: a.log.Named("admin")})
+	api := admin.NewAPI((&Operator{Store: a.store, Config: a.c, Running: a.dispatcher.Handlers}).operations(), a.log.Named("admin"))
+	a.control = admin.NewControl(controlListener, api)
+	a.admin = admin.New(admin.Options{Listener: adminListener, Registry: a.registry, Checks: a.checks(), API: api, Token: a.c.Admin.Token.Reveal(),
+		Log: a.log.Named("admin")})
 	a.watching = a.watches()
 	return a, nil
 }
@@ -260,7 +262,7 @@ func (a *App) handlers(ctx context.Context) ([]dispatch.Instance, error) {
 		return nil, fmt.Errorf("register handlers: %w", err)
 	}
 	for name, n := range removed {
-		a.log.Warn("the configuration has no such handler any more: its pending deliveries were buried; see `callbackd inbox list --state dead`",
+		a.log.Warn("the configuration has no such handler any more: its pending deliveries were buried; see `callbackd dead list`",
 			zap.String("handler", name), zap.Int("deliveries", n))
 	}
 	if held, err := a.store.DeliveriesHeld(ctx); err != nil {

@@ -1,18 +1,24 @@
 package app
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"callbackd/internal/admin"
 	"callbackd/internal/callback"
 	"callbackd/internal/config"
+	"callbackd/internal/dispatch"
 	"callbackd/internal/inbox"
 	"callbackd/internal/inbox/sqlite"
 	"callbackd/internal/thingspace"
@@ -21,7 +27,7 @@ import (
 	"go.uber.org/zap"
 )
 
-// The requests and answers of an operator's changes. The answers of release, requeue, replay and erase are those of package sqlite.
+// The requests and answers of an operator's changes to entries. The answers are those of package sqlite.
 type (
 	// ReleaseRequest takes entries out of quarantine, or with Restored lets a restored inbox deliver again.
 	ReleaseRequest struct {
@@ -29,21 +35,29 @@ type (
 		Restored bool    `json:"restored"`
 		DryRun   bool    `json:"dry_run"`
 	}
-	// RequeueRequest makes dead letters pending again.
-	RequeueRequest struct {
-		Seqs    []int64 `json:"seqs"`
-		Handler string  `json:"handler"`
-		DryRun  bool    `json:"dry_run"`
-	}
-	// RequeueAnswer says how many there were.
-	RequeueAnswer struct {
-		Deliveries int `json:"deliveries"`
+	// Entries select entries, by all that is given. Those that are to change have to be selected by something, or All of them.
+	Entries struct {
+		Seqs      []int64     `json:"seqs,omitempty"`
+		Since     time.Time   `json:"since,omitzero"` // of arrival, included
+		Until     time.Time   `json:"until,omitzero"` // of arrival, excluded
+		Service   string      `json:"service,omitempty"`
+		Kind      string      `json:"kind,omitempty"`
+		Account   string      `json:"account,omitempty"`
+		RequestID string      `json:"request_id,omitempty"`
+		Device    string      `json:"device,omitempty"` // by any of its identifiers
+		State     inbox.State `json:"state,omitempty"`
+		Test      *bool       `json:"test,omitempty"`
+		All       bool        `json:"all,omitempty"`
 	}
 	// ReplayRequest delivers entries again; to the handlers named, or to those that the routes name.
 	ReplayRequest struct {
-		Seqs     []int64  `json:"seqs"`
-		Handlers []string `json:"handlers"`
-		DryRun   bool     `json:"dry_run"`
+		Entries
+		Handlers []string `json:"handlers,omitempty"`
+		// ID names the replay: a second request with it schedules nothing twice.
+		ID string `json:"id,omitempty"`
+		// Rate is how many a second are due to each handler; 0 is all at once.
+		Rate   float64 `json:"rate,omitempty"`
+		DryRun bool    `json:"dry_run,omitempty"`
 	}
 	// EraseRequest erases a device.
 	EraseRequest struct {
@@ -52,34 +66,56 @@ type (
 	}
 )
 
-// Operator carries out an operator's changes on an inbox.
+// EntriesOf are the entries that q selects, as a request.
+func EntriesOf(q inbox.Query, all bool) Entries {
+	return Entries{Seqs: q.Seqs, Since: q.Since, Until: q.Until, Service: q.Service, Kind: q.Kind, Account: q.Account, RequestID: q.RequestID,
+		Device: q.Device, State: q.State, Test: q.Test, All: all}
+}
+
+// query is the selection as the inbox takes it.
+func (e *Entries) query() (inbox.Query, error) {
+	q := inbox.Query{Seqs: e.Seqs, Since: e.Since, Until: e.Until, Service: e.Service, Kind: e.Kind, Account: e.Account, RequestID: e.RequestID,
+		Device: e.Device, State: e.State, Test: e.Test}
+	if _, ok := inbox.ParseState(string(e.State)); e.State != "" && !ok {
+		return q, admin.Errorf(admin.Invalid, "state: is none of %v", inbox.States())
+	}
+	if len(q.Seqs) == 0 {
+		q.Seqs = nil
+	}
+	return q, selects(reflect.DeepEqual(q, inbox.Query{}), e.All)
+}
+
+// selects refuses to take everything by an oversight.
+func selects(everything, all bool) error {
+	if everything != all {
+		return admin.Errorf(admin.Invalid, "select by something, or take everything with all; not both")
+	}
+	return nil
+}
+
+// Operator carries out an operator's requests on an inbox.
 type Operator struct {
 	Store  *sqlite.Store
 	Config *config.Config
+	// Running says how the handlers stand; nil when no receiver runs.
+	Running func() []dispatch.HandlerState
+	// By is who asks.
+	By string
 }
+
+// byCommand is who asks when no receiver runs.
+const byCommand = "command"
 
 // Release carries out a ReleaseRequest.
 func (o *Operator) Release(ctx context.Context, r ReleaseRequest) (sqlite.Released, error) {
 	if r.Restored {
 		held, err := o.Store.ReleaseDeliveries(ctx, r.DryRun)
 		if err == nil && !held {
-			err = fmt.Errorf("%w: no deliveries are held", inbox.ErrNotFound)
+			err = admin.Errorf(admin.NotFound, "no deliveries are held")
 		}
 		return sqlite.Released{Entries: []int64{}}, err
 	}
 	return o.Store.Release(ctx, r.Seqs, o.routed, r.DryRun)
-}
-
-// Requeue carries out a RequeueRequest.
-func (o *Operator) Requeue(ctx context.Context, r RequeueRequest) (RequeueAnswer, error) {
-	if err := o.configured(r.Handler); err != nil {
-		return RequeueAnswer{}, err
-	}
-	if len(r.Seqs) == 0 {
-		return RequeueAnswer{}, nil
-	}
-	changed, err := o.Store.Requeue(ctx, inbox.DeadQuery{Seqs: r.Seqs, Handler: r.Handler}, r.DryRun)
-	return RequeueAnswer{changed.Deliveries}, err
 }
 
 // Replay carries out a ReplayRequest.
@@ -89,16 +125,24 @@ func (o *Operator) Replay(ctx context.Context, r ReplayRequest) (sqlite.Replayed
 			return sqlite.Replayed{}, err
 		}
 	}
-	if len(r.Seqs) == 0 {
-		return sqlite.Replayed{}, nil
+	if !(r.Rate >= 0) {
+		return sqlite.Replayed{}, admin.Errorf(admin.Invalid, "rate: must not be negative")
 	}
-	return o.Store.Replay(ctx, sqlite.ReplayRequest{Entries: inbox.Query{Seqs: r.Seqs}, Handlers: r.Handlers, Route: o.routed, DryRun: r.DryRun})
+	if len(r.ID) > sqlite.MostReplayID {
+		return sqlite.Replayed{}, admin.Errorf(admin.Invalid, "id: is longer than %d bytes", sqlite.MostReplayID)
+	}
+	q, err := r.query()
+	if err != nil {
+		return sqlite.Replayed{}, err
+	}
+	return o.Store.Replay(ctx, sqlite.ReplayRequest{ID: r.ID, Entries: q, Handlers: slices.Compact(slices.Sorted(slices.Values(r.Handlers))),
+		Route: o.routed, Rate: r.Rate, DryRun: r.DryRun})
 }
 
-// configured refuses a name that no handler has: nobody would make its deliveries. The empty name means all handlers.
+// configured refuses a name that no handler has: nobody would make its deliveries.
 func (o *Operator) configured(name string) error {
-	if name != "" && o.Config.Handlers[name] == nil {
-		return fmt.Errorf("no handler %q is configured", name)
+	if o.Config.Handlers[name] == nil {
+		return admin.Errorf(admin.NotFound, "no handler %q is configured: there are %s", name, strings.Join(o.Config.HandlerNames(), ", "))
 	}
 	return nil
 }
@@ -106,7 +150,7 @@ func (o *Operator) configured(name string) error {
 // Erase carries out an EraseRequest.
 func (o *Operator) Erase(ctx context.Context, r EraseRequest) (sqlite.Erased, error) {
 	if r.Device == "" {
-		return sqlite.Erased{}, errors.New("name the device by one of its identifiers")
+		return sqlite.Erased{}, admin.Errorf(admin.Invalid, "name the device by one of its identifiers")
 	}
 	return o.Store.Erase(ctx, r.Device, thingspace.Erase, r.DryRun)
 }
@@ -119,46 +163,82 @@ func (o *Operator) routed(e *inbox.Entry) []string {
 	return o.Config.HandlersFor(service, kind)
 }
 
-// The names of the operations on the control socket.
+// The operations of the API, which have the names of their commands.
 const (
-	OpRelease = "release"
-	OpRequeue = "requeue"
-	OpReplay  = "replay"
-	OpErase   = "erase"
-	opAccepts = "accepts"
+	OpRelease     = "inbox/release"
+	OpReplay      = "inbox/replay"
+	OpErase       = "inbox/erase"
+	OpDeadList    = "dead/list"
+	OpDeadRequeue = "dead/requeue"
+	OpDeadDiscard = "dead/discard"
+	OpHandlerList = "handler/list"
+	OpPause       = "handler/pause"
+	OpResume      = "handler/resume"
+	opAccepts     = "accepts"
 )
 
 func (o *Operator) operations() map[string]admin.Operation {
 	return map[string]admin.Operation{
-		OpRelease: operation(o.Release),
-		OpRequeue: operation(o.Requeue),
-		OpReplay:  operation(o.Replay),
-		OpErase:   operation(o.Erase),
-		opAccepts: operation(o.accepts),
+		OpRelease:     operation(o, (*Operator).Release),
+		OpReplay:      operation(o, (*Operator).Replay),
+		OpErase:       operation(o, (*Operator).Erase),
+		OpDeadList:    operation(o, (*Operator).ListDead),
+		OpDeadRequeue: operation(o, (*Operator).RequeueDead),
+		OpDeadDiscard: operation(o, (*Operator).DiscardDead),
+		OpHandlerList: operation(o, (*Operator).ListHandlers),
+		OpPause:       operation(o, (*Operator).Pause),
+		OpResume:      operation(o, (*Operator).Resume),
+		// It could be asked about guessed passwords.
+		opAccepts: {Do: operation(o, (*Operator).accepts).Do, SocketOnly: true},
 	}
 }
 
-// outcome is what goes over the control socket: an answer, or that there was nothing to find, which has an exit code of its own.
-type outcome[A any] struct {
-	Answer   A      `json:"answer"`
-	NotFound string `json:"not_found,omitempty"`
-}
-
-func operation[Q, A any](do func(context.Context, Q) (A, error)) admin.Operation {
-	return func(ctx context.Context, raw json.RawMessage) (any, error) {
+func operation[Q, A any](o *Operator, do func(*Operator, context.Context, Q) (A, error)) admin.Operation {
+	return admin.Operation{Do: func(ctx context.Context, by admin.Caller, raw json.RawMessage) (any, error) {
 		var request Q
-		if err := json.Unmarshal(raw, &request); err != nil {
-			return nil, fmt.Errorf("read request: %w", err)
+		// A field that is misspelt must not make the selection a larger one.
+		decoder := json.NewDecoder(bytes.NewReader(raw))
+		decoder.DisallowUnknownFields()
+		if err := decoder.Decode(&request); err != nil {
+			return nil, admin.Errorf(admin.BadRequest, "read request: %w", err)
 		}
-		answer, err := do(ctx, request)
-		if errors.Is(err, inbox.ErrNotFound) {
-			return outcome[A]{NotFound: strings.TrimPrefix(err.Error(), inbox.ErrNotFound.Error()+": ")}, nil
+		if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+			return nil, admin.Errorf(admin.BadRequest, "read request: there is more after its object")
 		}
-		return outcome[A]{Answer: answer}, err
-	}
+		operator := *o
+		operator.By = string(by)
+		answer, err := do(&operator, ctx, request)
+		return answer, coded(err)
+	}}
 }
 
-// Operate runs an operator's change: over the control socket of the callbackd that runs on the data directory, or by itself
+// coded gives an error its code, by the one table of them.
+func coded(err error) error {
+	if _, done := errors.AsType[*admin.Error](err); done || err == nil {
+		return err
+	}
+	code := admin.Internal
+	switch {
+	case errors.Is(err, inbox.ErrNotFound):
+		return &admin.Error{Code: admin.NotFound, Err: untitled{err}}
+	case errors.Is(err, sqlite.ErrReplayID):
+		code = admin.Conflict
+	case errors.Is(err, inbox.ErrUnavailable), errors.Is(err, inbox.ErrOverloaded), errors.Is(err, inbox.ErrBroken), errors.Is(err, inbox.ErrClosed),
+		errors.Is(err, context.Canceled):
+		code = admin.Unavailable
+	}
+	return &admin.Error{Code: code, Err: err}
+}
+
+// untitled is what was not found, without the words that the code says.
+type untitled struct{ error }
+
+func (u untitled) Error() string {
+	return strings.TrimPrefix(u.error.Error(), inbox.ErrNotFound.Error()+": ")
+}
+func (u untitled) Unwrap() error { return u.error }
+
+// Operate runs an operator's request: over the control socket of the callbackd that runs on the data directory, or by itself
 // when none does.
 func Operate[Q, A any](ctx context.Context, c *config.Config, log *zap.Logger, name string, request Q,
 	do func(*Operator, context.Context, Q) (A, error)) (answer A, err error) {
@@ -167,7 +247,10 @@ func Operate[Q, A any](ctx context.Context, c *config.Config, log *zap.Logger, n
 	}
 	lock, err := sqlite.LockDir(c.DataDir)
 	if errors.Is(err, sqlite.ErrInUse) {
-		return ask[Q, A](ctx, c.DataDir, name, request, err)
+		if err := admin.Call(ctx, c.DataDir, name, request, &answer); !unanswered(err) {
+			return answer, err
+		}
+		return answer, fmt.Errorf("%w, and it does not answer: it is starting, stopping, or another command: try again", err)
 	}
 	if err != nil {
 		return answer, err
@@ -180,18 +263,11 @@ func Operate[Q, A any](ctx context.Context, c *config.Config, log *zap.Logger, n
 		return answer, err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	return do(&Operator{Store: store, Config: c}, ctx, request)
+	answer, err = do(&Operator{Store: store, Config: c, By: byCommand}, ctx, request)
+	return answer, coded(err)
 }
 
-// ask has the callbackd that holds the lock do it. inUse is the error of the lock.
-func ask[Q, A any](ctx context.Context, dir, name string, request Q, inUse error) (answer A, err error) {
-	var o outcome[A]
-	err = admin.Call(ctx, dir, name, request, &o)
-	switch {
-	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		return answer, fmt.Errorf("%w, and it does not answer: it is starting, stopping, or another command: try again", inUse)
-	case err == nil && o.NotFound != "":
-		return answer, fmt.Errorf("%w: %s", inbox.ErrNotFound, o.NotFound)
-	}
-	return o.Answer, err
+// unanswered reports whether nobody is at the control socket.
+func unanswered(err error) bool {
+	return errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)
 }

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"callbackd/internal/admin"
 	"callbackd/internal/config"
 	"callbackd/internal/handler/builtin"
 	"callbackd/internal/inbox"
@@ -66,12 +67,14 @@ func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 func exitCode(err error) int {
 	var usage *usageError
 	var invalid *config.Invalid
+	var answered *admin.Error
+	_ = errors.As(err, &answered)
 	switch {
 	case err == nil:
 		return exitOK
-	case errors.As(err, &usage), errors.As(err, &invalid):
+	case errors.As(err, &usage), errors.As(err, &invalid), answered != nil && answered.Code == admin.Invalid:
 		return exitUsage
-	case errors.Is(err, errNotFound), errors.Is(err, inbox.ErrNotFound):
+	case errors.Is(err, errNotFound), errors.Is(err, inbox.ErrNotFound), answered != nil && answered.Code == admin.NotFound:
 		return exitNotFound
 	case errors.Is(err, sqlite.ErrInUse):
 		return exitInUse
@@ -92,7 +95,7 @@ func (e *env) root() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
 	root.PersistentFlags().StringVar(&e.config, "config", "",
 		"configuration file (default $CALLBACKD_CONFIG, then "+config.SystemFile+")")
-	root.AddCommand(e.serve(), e.demo(), e.check(), e.send(), e.platform(), e.inbox(), e.registrations(), e.handler(), e.version())
+	root.AddCommand(e.serve(), e.demo(), e.check(), e.send(), e.platform(), e.inbox(), e.dead(), e.handler(), e.registrations(), e.version())
 	root.SetOut(e.out) // before the completion takes it
 	root.InitDefaultCompletionCmd()
 	root.SetHelpCommand(help(root))

@@ -27,6 +27,20 @@ type filter struct {
 
 // addTo adds the flags to a command. A command that changes something asks for --all before it takes everything.
 func (f *filter) addTo(c *cobra.Command, changes bool) {
+	f.addEntryFlags(c)
+	flags := c.Flags()
+	flags.StringVar(&f.state, "state", "", "is in this state: pending, done, dead or quarantined")
+	flags.BoolVar(&f.test, "test", false, "was sent by callbackd send (--test=false: was not)")
+	if changes {
+		flags.BoolVar(&f.all, "all", false, "take every entry")
+	} else {
+		flags.IntVar(&f.limit, "limit", 0, "show the newest `n` entries only")
+	}
+	complete(c, "state", []string{"pending", "done", "dead", "quarantined"})
+}
+
+// addEntryFlags adds those of the flags that are about the callback and its arrival.
+func (f *filter) addEntryFlags(c *cobra.Command) {
 	flags := c.Flags()
 	flags.StringVar(&f.since, "since", "", "arrived at or after this `time`: RFC 3339, or an age such as 2h or 3d")
 	flags.StringVar(&f.until, "until", "", "arrived before this `time`")
@@ -35,16 +49,8 @@ func (f *filter) addTo(c *cobra.Command, changes bool) {
 	flags.StringVar(&f.account, "account", "", "carried the credentials with this label")
 	flags.StringVar(&f.requestID, "request-id", "", "answers this request")
 	flags.StringVar(&f.device, "device", "", "names this device, by any of its identifiers")
-	flags.StringVar(&f.state, "state", "", "is in this state: pending, done, dead or quarantined")
-	flags.BoolVar(&f.test, "test", false, "was sent by callbackd send (--test=false: was not)")
-	if changes {
-		flags.BoolVar(&f.all, "all", false, "take every entry")
-	} else {
-		flags.IntVar(&f.limit, "limit", 0, "show the newest `n` entries only")
-	}
 	complete(c, "service", serviceNames())
 	complete(c, "kind", kindNames())
-	complete(c, "state", []string{"pending", "done", "dead", "quarantined"})
 }
 
 // complete has the shell complete a flag's words.
@@ -70,6 +76,12 @@ func kindNames() []string {
 
 // query reads the flags and the entries named as arguments.
 func (f *filter) query(cmd *cobra.Command, args []string) (inbox.Query, error) {
+	for _, name := range selecting {
+		// A script's variable that is empty must not make the selection a larger one.
+		if flag := cmd.Flags().Lookup(name); flag != nil && flag.Changed && flag.Value.String() == "" {
+			return inbox.Query{}, usagef("--%s is empty: leave it out, or give it a value", name)
+		}
+	}
 	q := inbox.Query{Service: f.service, Kind: f.kind, Account: f.account, RequestID: f.requestID, Device: f.device, State: inbox.State(f.state)}
 	if _, ok := inbox.ParseState(f.state); f.state != "" && !ok {
 		return q, usagef("--state %q is none of pending, done, dead, quarantined", f.state)
@@ -121,9 +133,12 @@ func (f *filter) narrow(cmd *cobra.Command, args []string) (inbox.Query, error) 
 	return q, nil
 }
 
-// chosen reports whether a flag selects entries.
+// selecting are the flags that select, of all commands.
+var selecting = [...]string{"since", "until", "service", "kind", "account", "request-id", "device", "state", "test", "handler", "reason"}
+
+// chosen reports whether a flag selects.
 func (f *filter) chosen(cmd *cobra.Command) bool {
-	return slices.ContainsFunc([]string{"since", "until", "service", "kind", "account", "request-id", "device", "state", "test"}, cmd.Flags().Changed)
+	return slices.ContainsFunc(selecting[:], cmd.Flags().Changed)
 }
 
 func parseTime(text string, now time.Time) (time.Time, error) {
@@ -143,6 +158,16 @@ func parseTime(text string, now time.Time) (time.Time, error) {
 		return now.Add(-age), nil
 	}
 	return time.Time{}, fmt.Errorf("%q is neither a time such as 2026-11-24T08:00:00Z or 2026-11-24, nor an age such as 2h or 3d", text)
+}
+
+// isAge reports whether a time is given by how long ago it was.
+func isAge(text string) bool {
+	if text == "" {
+		return false
+	}
+	_, days := cutDays(text)
+	_, err := time.ParseDuration(text)
+	return days || err == nil
 }
 
 func cutDays(text string) (time.Duration, bool) {

@@ -29,10 +29,12 @@ import (
 func (e *env) handler() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "handler",
-		Short: "Begin a handler type of your own, and print the schemas of handlers",
-		Long:  "Handler types are Go packages in the source of callbackd, a folder each. They get callbacks as events, of which there is a schema.",
+		Short: "See how handlers stand, pause and resume them, and begin one of your own",
+		Long: "See how the configured handlers stand, and pause and resume them.\n\n" +
+			"Handler types are Go packages in the source of callbackd, a folder each: `handler new` begins one. They get callbacks as events, of\n" +
+			"which `handler schema` prints the schema.",
 	}
-	c.AddCommand(e.handlerNew(), e.handlerSchema())
+	c.AddCommand(e.handlerList(), e.handlerPause(), e.handlerResume(), e.handlerNew(), e.handlerSchema())
 	return c
 }
 

@@ -23,10 +23,11 @@ func (e *env) inbox() *cobra.Command {
 		Short: "Look at stored callbacks, and release, replay, back up or erase them",
 		Long: "Look at stored callbacks, and change what becomes of them.\n\n" +
 			"These commands work while callbackd serves and while it does not: they read the inbox themselves, and ask the running\n" +
-			"callbackd for changes, over the control socket in data_dir. What they print holds personal data.",
+			"callbackd for changes, over the control socket in data_dir. What they print holds personal data.\n\n" +
+			"Deliveries that failed for good are with `callbackd dead`, which also makes them pending again.",
 	}
 	c.AddCommand(e.inboxList(), e.inboxShow(), e.inboxExport(), e.inboxFixture(), e.inboxStats(),
-		e.inboxRelease(), e.inboxRequeue(), e.inboxReplay(), e.inboxErase(), e.inboxBackup(), e.inboxRestore())
+		e.inboxRelease(), e.inboxReplay(), e.inboxErase(), e.inboxBackup(), e.inboxRestore())
 	return c
 }
 
@@ -119,22 +120,9 @@ func listTable(ctx context.Context, w io.Writer, r *sqlite.Reader, q inbox.Query
 
 // listJSON writes one array, entry by entry, however long it is.
 func (e *env) listJSON(ctx context.Context, r *sqlite.Reader, q inbox.Query, limit int) error {
-	separator := "["
-	err := each(ctx, r, q, limit, func(entry *inbox.Entry) error {
-		text, err := json.Marshal(list(entry))
-		if err != nil {
-			return err
-		}
-		_, err = fmt.Fprintf(e.out, "%s\n  %s", separator, text)
-		separator = ","
-		return err
+	return e.array(func(element func(any) error) error {
+		return each(ctx, r, q, limit, func(entry *inbox.Entry) error { return element(list(entry)) })
 	})
-	end := "\n]"
-	if separator == "[" {
-		end = "[]"
-	}
-	_, endErr := fmt.Fprintln(e.out, end)
-	return errors.Join(err, endErr)
 }
 
 func dash(s string) string {
@@ -180,13 +168,16 @@ type delivery struct {
 	SettledAt *time.Time `json:"settled_at,omitempty"` // of one that is not
 	Reason    string     `json:"reason,omitempty"`
 	Cause     string     `json:"cause,omitempty"`
+	// Blocked is set while an earlier delivery of its device holds it up.
+	Blocked     bool   `json:"blocked,omitempty"`
+	DiscardedBy string `json:"discarded_by,omitempty"`
 }
 
 func deliveries(entryID string, list []inbox.DeliveryStatus) []delivery {
 	shown := make([]delivery, len(list))
 	for i, d := range list {
 		shown[i] = delivery{ID: sqlite.DeliveryID(entryID, d.Handler, d.Replay), Handler: d.Handler, Replay: d.Replay,
-			State: d.State, Attempts: d.Attempts, Reason: d.Reason, Cause: d.Cause}
+			State: d.State, Attempts: d.Attempts, Reason: d.Reason, Cause: d.Cause, Blocked: d.Blocked, DiscardedBy: d.DiscardedBy}
 		if d.State == "pending" {
 			shown[i].DueAt = &d.DueAt
 		} else {

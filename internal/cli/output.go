@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -48,6 +49,26 @@ func (e *env) print(f format, v any, asTable func(w io.Writer)) error {
 	w := tabwriter.NewWriter(e.out, 0, 8, 2, ' ', 0)
 	asTable(w)
 	return w.Flush()
+}
+
+// array writes one JSON array of what each hands over, as it comes: however long it is, and if each fails, of what came before.
+func (e *env) array(each func(element func(any) error) error) error {
+	separator := "["
+	err := each(func(v any) error {
+		text, err := json.Marshal(v)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(e.out, "%s\n  %s", separator, text)
+		separator = ","
+		return err
+	})
+	end := "\n]"
+	if separator == "[" {
+		end = "[]"
+	}
+	_, endErr := fmt.Fprintln(e.out, end)
+	return errors.Join(err, endErr)
 }
 
 // row writes one line of a table. What comes from outside cannot break out of its cell.

@@ -57,6 +57,9 @@ type Config struct {
 // Admin is the listener for operators.
 type Admin struct {
 	Listen string `yaml:"listen"`
+	// TokenFile holds the token of the API, which the listener has not without it.
+	TokenFile string `yaml:"token_file,omitempty"`
+	Token     Secret `yaml:"-"`
 }
 
 // Credential is one pair that callbacks may carry.
@@ -319,6 +322,8 @@ func (c *Config) complete(d *decoder, dir string) {
 		}
 	}
 	absolute("data_dir", &c.DataDir)
+	absolute("admin.token_file", &c.Admin.TokenFile)
+	c.Admin.readToken(d)
 	for name, s := range c.Services {
 		s.complete(name)
 		if s.TLS != nil {

@@ -107,13 +107,16 @@ func (cred *Credential) readPassword(d *decoder, path string) {
 }
 
 // readPasswordFile reads the one line of a file. No error of it quotes the file.
-func readPasswordFile(path string) (string, error) {
+func readPasswordFile(path string) (string, error) { return readSecretFile(path, "password") }
+
+// readSecretFile is readPasswordFile for another secret, whose name is what.
+func readSecretFile(path, what string) (string, error) {
 	info, err := os.Stat(path)
 	switch {
 	case err != nil:
-		return "", fmt.Errorf("%w: write the password into it, or mend the path", err)
+		return "", fmt.Errorf("%w: write the %s into it, or mend the path", err, what)
 	case !info.Mode().IsRegular():
-		return "", fmt.Errorf("%s is not a file: write the password into one", path)
+		return "", fmt.Errorf("%s is not a file: write the %s into one", path, what)
 	}
 	const longest = 4 << 10
 	text, err := readBounded(path, longest)
@@ -121,12 +124,12 @@ func readPasswordFile(path string) (string, error) {
 		return "", err
 	}
 	// Some editors write a byte order mark before the first character, and nobody sees it.
-	password := strings.TrimPrefix(strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r"), "\ufeff")
+	secret := strings.TrimPrefix(strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r"), "\ufeff")
 	switch {
-	case password == "":
-		return "", fmt.Errorf("%s is empty: write the password into it", path)
-	case strings.ContainsAny(password, "\r\n"):
-		return "", fmt.Errorf("%s has several lines: a password has one", path)
+	case secret == "":
+		return "", fmt.Errorf("%s is empty: write the %s into it", path, what)
+	case strings.ContainsAny(secret, "\r\n"):
+		return "", fmt.Errorf("%s has several lines: a %s has one", path, what)
 	}
-	return password, nil
+	return secret, nil
 }

@@ -28,6 +28,7 @@ func TestTheReferenceIsTrue(t *testing.T) {
 	}
 	write(t, dir, "callback.password", "a password\n")
 	write(t, dir, "uws.password", "another\n")
+	write(t, dir, "api.token", "0123456789abcdef0123456789abcdef\n")
 	c, problems := config.Parse("callbackd.yaml", dir, text, builtin.Types())
 	for _, p := range problems {
 		if p.Severity > config.Warning || !strings.Contains(p.String(), "thingspace holds the addresses") {
@@ -39,7 +40,7 @@ func TestTheReferenceIsTrue(t *testing.T) {
 	}
 	d := config.Default()
 	for name, pair := range map[string][2]any{
-		"admin": {c.Admin, d.Admin}, "allow_anonymous": {c.AllowAnonymous, d.AllowAnonymous}, "ack": {c.Ack, d.Ack}, "limits": {c.Limits, d.Limits},
+		"admin": {c.Admin.Listen, d.Admin.Listen}, "allow_anonymous": {c.AllowAnonymous, d.AllowAnonymous}, "ack": {c.Ack, d.Ack}, "limits": {c.Limits, d.Limits},
 		"inbox": {c.Inbox, d.Inbox}, "log": {c.Log, d.Log}, "shutdown": {c.Shutdown, d.Shutdown}, "platform": {c.Platform, d.Platform}, "registrations": {c.Registrations, d.Registrations},
 		"delivery": {c.Handlers["events"].Delivery, c.Handlers["audit"].Delivery},
 	} {

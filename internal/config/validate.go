@@ -20,9 +20,7 @@ func (c *Config) validate(d *decoder) {
 	} else if info, err := os.Stat(c.DataDir); err == nil && !info.IsDir() {
 		d.at("data_dir", Fatal, "%s is not a folder", c.DataDir)
 	}
-	if _, _, err := splitAddress(c.Admin.Listen); err != nil {
-		d.at("admin.listen", Fatal, "%s", err)
-	}
+	c.Admin.validate(d)
 	oneOf(d, "ack", c.Ack, receiver.AckEnvelope, receiver.AckEmpty)
 	oneOf(d, "log.format", c.Log.Format, "json", "console")
 	if _, err := zapcore.ParseLevel(c.Log.Level); err != nil {

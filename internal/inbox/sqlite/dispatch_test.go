@@ -155,7 +155,7 @@ func TestAReplayRequestIsChecked(t *testing.T) {
 	s := newStore(t)
 	for rule, r := range map[string]ReplayRequest{
 		"a negative rate":     {Rate: -1},
-		"too long a name":     {ID: strings.Repeat("x", mostReplayID+1)},
+		"too long a name":     {ID: strings.Repeat("x", MostReplayID+1)},
 		"a limit with a name": {ID: "x", Entries: inbox.Query{Limit: 1}},
 	} {
 		if _, err := s.Replay(t.Context(), r); err == nil {

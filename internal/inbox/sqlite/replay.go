@@ -39,14 +39,16 @@ type Replayed struct {
 	Replay     int64  `json:"replay"` // its number, which its delivery IDs end in
 	Entries    int    `json:"entries"`
 	Deliveries int    `json:"deliveries"`
+	// Scheduled counts those of the deliveries that this request made.
+	Scheduled int `json:"scheduled"`
 	// Known is set when the ID was used before.
 	Known bool `json:"known,omitempty"`
 	// Corrupt are entries that could not be read, and are not delivered.
 	Corrupt []int64 `json:"corrupt,omitempty"`
 }
 
-// mostReplayID bounds a replay's name.
-const mostReplayID = 200
+// MostReplayID bounds a replay's name, in bytes.
+const MostReplayID = 200
 
 // ErrReplayID is an ID that another request has.
 var ErrReplayID = errors.New("the replay ID belongs to another request")
@@ -97,8 +99,8 @@ type replay struct {
 // openReplay finds the replay of the ID, or numbers a new one.
 func (s *Store) openReplay(ctx context.Context, r *ReplayRequest) (*replay, error) {
 	switch {
-	case len(r.ID) > mostReplayID:
-		return &replay{}, fmt.Errorf("a replay ID has at most %d bytes", mostReplayID)
+	case len(r.ID) > MostReplayID:
+		return &replay{}, fmt.Errorf("a replay ID has at most %d bytes", MostReplayID)
 	case r.Rate < 0:
 		return &replay{}, errors.New("rate: must not be negative")
 	case r.Entries.Limit > 0 && r.ID != "":
@@ -239,6 +241,7 @@ func (s *Store) replayOne(ctx context.Context, tx *effects, r *ReplayRequest, p 
 		tx.count(int(n), 0, id)
 		tx.wakeUp(id)
 		p.Deliveries += int(n)
+		p.Scheduled += int(n)
 	}
 	p.Entries++
 	return nil
