@@ -308,6 +308,7 @@ func closes(t testing.TB, s Subject) error {
 	mark := t.Name()
 	failed := make(chan error, 1)
 	go pprof.Do(t.Context(), pprof.Labels(label, mark), func(ctx context.Context) {
+		defer close(failed) // Open may have ended the test
 		e, _ := env()
 		h := s.Open(t, e)
 		err := h.Handle(ctx, Deliveries()[0])

@@ -146,7 +146,15 @@ func newServer() (*server, error) {
 	if out, err := exec.Command("cp", "-a", fresh, filepath.Join(s.dir, "data")).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("%w\n%s", err, out)
 	}
-	return s, s.start()
+	if err := s.start(); err != nil {
+		return s, err
+	}
+	c, err := pgx.Connect(context.Background(), s.admin())
+	if err != nil {
+		return s, err
+	}
+	_, err = c.Exec(context.Background(), "CREATE ROLE certified LOGIN")
+	return s, errors.Join(err, c.Close(context.Background()))
 }
 
 // unprivileged is who a server runs as that root starts, for PostgreSQL refuses to run as root.
