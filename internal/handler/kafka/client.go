@@ -27,9 +27,6 @@ const (
 	mostBytes   = 64 << 20
 )
 
-// giveUp is how long a record that no broker has seen is kept. It is less than a delivery's time-out by default, so that the delivery fails with the cause.
-const giveUp = 20 * time.Second
-
 // options are those of a client. Its errors name the key and the file, and quote nothing of what is in it.
 func (c *Config) options(hook kgo.Hook) ([]kgo.Opt, error) {
 	unknownTopic := 1 // a second look, for brokers learn of a new topic one after the other
@@ -37,10 +34,10 @@ func (c *Config) options(hook kgo.Hook) ([]kgo.Opt, error) {
 		kgo.SeedBrokers(c.Brokers...), kgo.ClientID(c.ClientID), kgo.DisableClientMetrics(), kgo.WithHooks(hook),
 		kgo.RequiredAcks(kgo.AllISRAcks()), kgo.ProducerLinger(c.Linger), kgo.ProducerBatchCompression(codecs()[c.Compression], kgo.NoCompression()),
 		kgo.ProducerBatchMaxBytes(int32(c.MaxMessageBytes)), kgo.MaxBufferedRecords(mostRecords), kgo.MaxBufferedBytes(mostBytes + int(c.MaxMessageBytes)),
-		kgo.RecordDeliveryTimeout(giveUp), kgo.MetadataMinAge(250 * time.Millisecond),
+		kgo.RecordDeliveryTimeout(c.giveUp), kgo.MetadataMinAge(250 * time.Millisecond),
 	}
 	if c.AllowAutoCreate {
-		unknownTopic = 8
+		unknownTopic = 4
 		list = append(list, kgo.AllowAutoTopicCreation())
 	}
 	list = append(list, kgo.UnknownTopicRetries(unknownTopic))

@@ -17,7 +17,7 @@ import (
 func Type() handler.Type {
 	return handler.Type{Name: "kafka", Concurrency: 64, Config: func() handler.Config {
 		return &Config{ClientID: "callbackd", Compression: Snappy, Linger: 5 * time.Millisecond, MaxMessageBytes: defaultMessage,
-			askEvery: 15 * time.Second}
+			askEvery: 15 * time.Second, giveUp: 20 * time.Second}
 	}}
 }
 
@@ -38,7 +38,10 @@ type Config struct {
 	TLS             *TLS          `yaml:"tls,omitempty"`
 	SASL            *SASL         `yaml:"sasl,omitempty"`
 
-	askEvery time.Duration // how often brokers are asked how the topics stand
+	// askEvery is how often brokers are asked how the topics stand.
+	askEvery time.Duration
+	// giveUp is how long a record that no broker has taken is kept: less than a delivery's time-out by default, so that the delivery fails with the cause.
+	giveUp time.Duration
 }
 
 // Compression is the codec of batches.

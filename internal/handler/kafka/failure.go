@@ -63,6 +63,10 @@ func (p *producer) explain(err error, topic string) error {
 		return nil
 	}
 	err = fmt.Errorf("topic %s: %w", topic, err)
+	if errors.Is(err, kgo.ErrRecordTimeout) && p.state.connected() {
+		return fmt.Errorf("%w: its partitions have no leader, or too few in-sync replicas: kafka-topics.sh --bootstrap-server %s --describe --topic %s",
+			err, p.config.Brokers[0], topic)
+	}
 	if reasonOf(err) == timedOut {
 		err = p.state.withConnection(err)
 	}

@@ -412,6 +412,27 @@ func TestATopicThatIsNotThereIsARetryWithTheCommandThatCreatesIt(t *testing.T) {
 	}
 }
 
+func TestAPartitionThatCannotBeWrittenToIsARetryWithWhereToLook(t *testing.T) {
+	t.Parallel()
+	c := brokers(t)
+	fault := c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.NotEnoughReplicas, Count: -1})
+	config := configured(c.ListenAddrs()...)
+	config.GiveUp(time.Second)
+	h := open(t, config)
+	want := "too few in-sync replicas: kafka-topics.sh --bootstrap-server " + c.ListenAddrs()[0] + " --describe --topic callbacks"
+	if err := h.Handle(t.Context(), numbered(1)); err == nil || handler.IsPermanent(err) || !strings.Contains(err.Error(), want) {
+		t.Errorf("verdict is %v, want a retry with %q", err, want)
+	}
+	if err := ready(h); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("ready says %v", err)
+	}
+	fault.Remove()
+	if err := h.Handle(t.Context(), numbered(1)); err != nil {
+		t.Error(err)
+	}
+	consume(t, 1, c.ListenAddrs(), topic)
+}
+
 func TestATopicIsCreatedOnlyIfThatIsAllowed(t *testing.T) {
 	t.Parallel()
 	c := brokers(t, kfake.AllowAutoTopicCreation())

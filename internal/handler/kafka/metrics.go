@@ -49,6 +49,7 @@ func (m *metrics) unregister() {
 	for _, c := range m.registered {
 		m.reg.Unregister(c)
 	}
+	m.registered = nil
 }
 
 func (m *metrics) record(r reason) { m.records.WithLabelValues(string(r)).Inc() }

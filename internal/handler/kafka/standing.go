@@ -95,6 +95,13 @@ func (s *standing) landed(topic string, err error) {
 	})
 }
 
+// connected reports whether the last connection came about.
+func (s *standing) connected() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.broker != "" && s.connection == nil
+}
+
 // withConnection adds why the last connection failed, which is often what an error of a time-out is about.
 func (s *standing) withConnection(err error) error {
 	s.mu.Lock()
