@@ -418,10 +418,15 @@ func TestAPartitionThatCannotBeWrittenToIsARetryWithWhereToLook(t *testing.T) {
 	fault := c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.NotEnoughReplicas, Count: -1})
 	config := configured(c.ListenAddrs()...)
 	config.GiveUp(time.Second)
+	config.AskEvery(10 * time.Millisecond)
 	h := open(t, config)
 	want := "too few in-sync replicas: kafka-topics.sh --bootstrap-server " + c.ListenAddrs()[0] + " --describe --topic callbacks"
 	if err := h.Handle(t.Context(), numbered(1)); err == nil || handler.IsPermanent(err) || !strings.Contains(err.Error(), want) {
 		t.Errorf("verdict is %v, want a retry with %q", err, want)
+	}
+	asked := c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Observe: true, Count: -1})
+	if err := asked.Wait(t.Context(), 3); err != nil { // the topic is there, which mends nothing
+		t.Fatal(err)
 	}
 	if err := ready(h); err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("ready says %v", err)

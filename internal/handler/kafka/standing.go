@@ -87,10 +87,15 @@ func (s *standing) landed(topic string, err error) {
 	if errors.Is(err, kgo.ErrClientClosed) || errors.Is(err, context.Canceled) || reasonOf(err) == tooLarge {
 		return
 	}
+	reason := reasonOf(err)
 	s.change(func() {
-		s.topics[topic] = err
-		if err == nil {
-			s.brokers = nil
+		switch {
+		case err == nil:
+			s.brokers, s.topics[topic] = nil, nil
+		case s.connection != nil && (reason == timedOut || reason == unauthentic || reason == failed):
+			s.brokers = err // which says nothing of the topic
+		default:
+			s.topics[topic] = err
 		}
 	})
 }
@@ -136,8 +141,8 @@ func (p *producer) ask(ctx context.Context) {
 	}
 }
 
-// answered takes what the brokers say of topics. One that is there can be written to, as far as that shows: what a record was refused for is only
-// mended by one that is not. The lock of the standing is held.
+// answered takes what the brokers say of topics. That one is there mends that it was missing; what else a record was refused for is mended by one that is
+// not. The lock of the standing is held.
 func (p *producer) answered(response *kmsg.MetadataResponse) {
 	s := p.state
 	s.brokers = nil
@@ -146,9 +151,8 @@ func (p *producer) answered(response *kmsg.MetadataResponse) {
 			continue
 		}
 		err := kerr.ErrorForCode(t.ErrorCode)
-		was := reasonOf(s.topics[*t.Topic])
 		switch {
-		case err == nil && was != unauthorized && was != failed:
+		case err == nil && reasonOf(s.topics[*t.Topic]) == unknownTopic:
 			s.topics[*t.Topic] = nil
 		case reasonOf(err) == unauthorized, reasonOf(err) == unknownTopic && !p.config.AllowAutoCreate:
 			s.topics[*t.Topic] = advise(fmt.Errorf("topic %s: %w", *t.Topic, err), p.config, *t.Topic)
