@@ -477,6 +477,7 @@ func TestOneRowForADeliveryThatIsMadeAtOnce(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	c := b.config()
+	c.Connections = 3
 	b.create(c)
 	h := b.open(c)
 	var wg sync.WaitGroup
@@ -493,8 +494,8 @@ func TestOneRowForADeliveryThatIsMadeAtOnce(t *testing.T) {
 	if n := b.one("SELECT count(*) FROM %s", c.Table); n != fmt.Sprint(len(handlertest.Deliveries())) {
 		t.Errorf("%s rows", n)
 	}
-	if n := b.one("SELECT count(*) FROM pg_stat_activity WHERE usename = '%s'", b.name); n != "4" {
-		t.Errorf("%s connections, want the 4 of the configuration", n)
+	if n := b.one("SELECT count(*) FROM pg_stat_activity WHERE usename = '%s'", b.name); n != "3" {
+		t.Errorf("%s connections, want the 3 of the configuration", n)
 	}
 }
 
