@@ -27,9 +27,11 @@ func (t *table) check(ctx context.Context) error {
 	}
 	err := t.look(ctx)
 	if err != nil && ctx.Err() != nil {
-		return fmt.Errorf("check table: %w", ctx.Err()) // which tells nothing of the table
+		err = fmt.Errorf("check table: no answer in time: %w", ctx.Err())
 	}
-	t.note(err)
+	if !errors.Is(err, context.Canceled) { // which tells nothing of the table
+		t.note(err)
+	}
 	return err
 }
 

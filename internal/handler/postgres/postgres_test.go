@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -701,6 +702,34 @@ func TestTheEnvironmentSetsNothing(t *testing.T) {
 	}
 	c.PasswordFile = ""
 	want(t, b.open(c).Handle(t.Context(), usage()), "retry", "password")
+}
+
+// TestAServerThatNeverAnswers holds up neither an attempt nor Close.
+func TestAServerThatNeverAnswers(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c := postgres.Default()
+	c.DSN = fmt.Sprintf("postgres://warehouse@%s/app?sslmode=disable", l.Addr())
+	h, err := c.Open(t.Context(), handler.Env{Log: zap.NewNop(), Registerer: prometheus.NewRegistry()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := h.Handle(ctx, usage()); !errors.Is(err, context.DeadlineExceeded) || handler.IsPermanent(err) {
+		t.Errorf("error is %v", err)
+	}
+	from := time.Now()
+	if err := h.Close(); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(from); took > 3*time.Second {
+		t.Errorf("Close took %s", took)
+	}
 }
 
 // TestMetricsComeAndGo: a handler that is closed leaves none behind, so that it can be opened again.
