@@ -498,10 +498,10 @@ func TestBrokersGoAndComeBack(t *testing.T) {
 	consume(t, 3, addresses, topic)
 }
 
-// stalled holds the answers to produce requests back until it is called.
-func stalled(t testing.TB, c *kfake.Cluster) (arrived <-chan struct{}, release func()) {
+// stalled holds the answers to requests of a kind back until release is called.
+func stalled(t testing.TB, c *kfake.Cluster, key kmsg.Key) (arrived <-chan struct{}, release func()) {
 	came, end := make(chan struct{}, 1), make(chan struct{})
-	c.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+	c.ControlKey(int16(key), func(kmsg.Request) (kmsg.Response, error, bool) {
 		c.KeepControl()
 		select {
 		case came <- struct{}{}:
@@ -518,7 +518,7 @@ func stalled(t testing.TB, c *kfake.Cluster) (arrived <-chan struct{}, release f
 func TestADeliveryThatGivesUpTakesNoOtherAlongAndIsNotWrittenTwice(t *testing.T) {
 	t.Parallel()
 	c := brokers(t)
-	arrived, release := stalled(t, c)
+	arrived, release := stalled(t, c, kmsg.Produce)
 	config := configured(c.ListenAddrs()...)
 	config.Linger = 50 * time.Millisecond
 	h := open(t, config)
@@ -555,7 +555,7 @@ func TestWhatWaitsForBrokersIsBounded(t *testing.T) {
 	t.Parallel()
 	const most = 4096
 	c := brokers(t)
-	arrived, release := stalled(t, c)
+	arrived, release := stalled(t, c, kmsg.Produce)
 	env := environment()
 	h := openWith(t, configured(c.ListenAddrs()...), env)
 	ctx, giveUp := context.WithCancel(t.Context())
@@ -584,10 +584,44 @@ func TestWhatWaitsForBrokersIsBounded(t *testing.T) {
 	}
 }
 
+// Nor does one whose record was not yet sent: the client would let go of all that is behind it.
+func TestADeliveryThatGivesUpEarlyTakesNoOtherAlong(t *testing.T) {
+	t.Parallel()
+	c := brokers(t)
+	_, release := stalled(t, c, kmsg.Metadata)
+	env := environment()
+	h := openWith(t, configured(c.ListenAddrs()...), env)
+	buffered := func(n float64) {
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
+		for {
+			if got, _ := metric(t, env.Registerer.(*prometheus.Registry), "buffered_records"); got == n {
+				return
+			}
+			<-tick.C
+		}
+	}
+	ctx, giveUp := context.WithCancel(t.Context())
+	first, second := make(chan error, 1), make(chan error, 1)
+	go func() { first <- h.Handle(ctx, numbered(1)) }()
+	buffered(1)
+	go func() { second <- h.Handle(t.Context(), numbered(2)) }()
+	buffered(2)
+	giveUp()
+	if err := <-first; !errors.Is(err, context.Canceled) {
+		t.Errorf("verdict is %v, want a retry", err)
+	}
+	release()
+	if err := <-second; err != nil {
+		t.Error(err)
+	}
+	consume(t, 2, c.ListenAddrs(), topic)
+}
+
 func TestCloseDoesNotWaitForBrokers(t *testing.T) {
 	t.Parallel()
 	c := brokers(t)
-	arrived, _ := stalled(t, c)
+	arrived, _ := stalled(t, c, kmsg.Produce)
 	h := open(t, configured(c.ListenAddrs()...))
 	ctx, giveUp := context.WithCancel(t.Context())
 	verdict := make(chan error, 1)
