@@ -106,6 +106,7 @@ func (s *Server) Run(ctx context.Context) error { return run(ctx, s.http, s.list
 func run(ctx context.Context, server *http.Server, l net.Listener, what string) error {
 	var silent silent
 	server.ConnState = silent.track
+	server.BaseContext = func(net.Listener) context.Context { return ctx } // what is under way at the end is told so
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(l) }()
 	select {

@@ -91,6 +91,10 @@ func (e *entrance) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			e.log.Warn("request to the API without its token", zap.String("source", r.RemoteAddr))
 		})
 	case Internal, Unavailable:
+		if r.Context().Err() != nil {
+			e.log.Info("operator request cut short: its caller has gone, or callbackd stops", fields...)
+			break
+		}
 		e.log.Error("operator request failed", append(fields, zap.Error(err))...)
 	default:
 		e.log.Info("operator request refused", fields...)

@@ -223,8 +223,9 @@ func coded(err error) error {
 		return &admin.Error{Code: admin.NotFound, Err: untitled{err}}
 	case errors.Is(err, sqlite.ErrReplayID):
 		code = admin.Conflict
-	case errors.Is(err, inbox.ErrUnavailable), errors.Is(err, inbox.ErrOverloaded), errors.Is(err, inbox.ErrBroken), errors.Is(err, inbox.ErrClosed),
-		errors.Is(err, context.Canceled):
+	case errors.Is(err, context.Canceled), errors.Is(err, inbox.ErrClosed):
+		return admin.Errorf(admin.Unavailable, "callbackd is stopping, and what was asked may be done in part: %w", err)
+	case errors.Is(err, inbox.ErrUnavailable), errors.Is(err, inbox.ErrOverloaded), errors.Is(err, inbox.ErrBroken):
 		code = admin.Unavailable
 	}
 	return &admin.Error{Code: code, Err: err}

@@ -152,14 +152,15 @@ func ascending(n int) (list []int64) {
 	return list
 }
 
-// TestAHandlerThatIsDownLeavesOthersCurrentAndCatchesUp: a day is a second here, in which the breaker opens, and probes fail.
+// TestAHandlerThatIsDownLeavesOthersCurrentAndCatchesUp: a day is a second here, in which the breaker opens, and probes fail. What failed
+// would wait for up to 10 s, and goes first all the same.
 func TestAHandlerThatIsDownLeavesOthersCurrentAndCatchesUp(t *testing.T) {
 	t.Parallel()
 	const callbacks = 200
 	o := operate(t, `services: {DeviceUsage: {listen: 127.0.0.1:0}}
 handlers:
   events: {type: ndjson, path: DIR/events.ndjson}
-  down: {type: ndjson, path: DIR/out/down.ndjson, delivery: {max_attempts: 5, backoff: {min: 1ms, max: 20ms}, breaker: {failures: 4, open: {min: 1ms, max: 20ms}}}}
+  down: {type: ndjson, path: DIR/out/down.ndjson, delivery: {max_attempts: 5, backoff: {min: 10s, max: 10s}, breaker: {failures: 4, open: {min: 1ms, max: 20ms}}}}
 routes: [{handlers: [events, down]}]
 `)
 	o.breakOut()

@@ -54,15 +54,16 @@ type deadFilter struct {
 	handler, reason string
 }
 
-func (f *deadFilter) addTo(c *cobra.Command) {
+func (f *deadFilter) addTo(e *env, c *cobra.Command) {
 	f.addEntryFlags(c)
 	c.Flags().StringVar(&f.handler, "handler", "", "was to be made to this handler")
+	_ = c.RegisterFlagCompletionFunc("handler", e.completeHandlers) // fails for an unknown flag only
 	c.Flags().StringVar(&f.reason, "reason", "", "failed for this reason: "+strings.Join(inbox.DeadReasons(), ", "))
 	complete(c, "reason", inbox.DeadReasons())
 }
 
-// read reads the flags and the entries named as arguments; any says that nothing selects.
-func (f *deadFilter) read(cmd *cobra.Command, args []string) (selected app.DeadFilter, any bool, err error) {
+// read reads the flags and the entries named as arguments; everything says that nothing selects.
+func (f *deadFilter) read(cmd *cobra.Command, args []string) (selected app.DeadFilter, everything bool, err error) {
 	q, err := f.query(cmd, args)
 	if err != nil {
 		return selected, false, err
@@ -70,9 +71,9 @@ func (f *deadFilter) read(cmd *cobra.Command, args []string) (selected app.DeadF
 	if f.reason != "" && !slices.Contains(inbox.DeadReasons(), f.reason) {
 		return selected, false, usagef("--reason %q is none of %s", f.reason, strings.Join(inbox.DeadReasons(), ", "))
 	}
-	any = len(args) == 0 && !f.chosen(cmd)
+	everything = len(args) == 0 && !f.chosen(cmd)
 	return app.DeadFilter{Seqs: q.Seqs, Since: q.Since, Until: q.Until, Handler: f.handler, Service: q.Service, Kind: q.Kind, Account: q.Account,
-		RequestID: q.RequestID, Device: q.Device, Reason: f.reason}, any, nil
+		RequestID: q.RequestID, Device: q.Device, Reason: f.reason}, everything, nil
 }
 
 func (e *env) deadList() *cobra.Command {
@@ -87,7 +88,7 @@ func (e *env) deadList() *cobra.Command {
   callbackd dead list -o json | jq -r '.[].id'`,
 		Args: cobra.ArbitraryArgs,
 	}
-	f.addTo(c)
+	f.addTo(e, c)
 	o := output(c)
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		selected, _, err := f.read(cmd, args)
@@ -227,7 +228,7 @@ func (e *env) deadDiscard() *cobra.Command {
 func (e *env) changeDead(c *cobra.Command, name string,
 	do func(*app.Operator, context.Context, app.ChangeDeadRequest) (app.ChangeDeadAnswer, error), done string) *cobra.Command {
 	var f deadFilter
-	f.addTo(c)
+	f.addTo(e, c)
 	c.Args = cobra.ArbitraryArgs
 	c.Flags().BoolVar(&f.all, "all", false, "take every dead letter")
 	yes := name != app.OpDeadDiscard
@@ -236,11 +237,11 @@ func (e *env) changeDead(c *cobra.Command, name string,
 	}
 	dry, o := dryRun(c), output(c)
 	c.RunE = func(cmd *cobra.Command, args []string) error {
-		selected, any, err := f.read(cmd, args)
+		selected, everything, err := f.read(cmd, args)
 		switch {
 		case err != nil:
 			return err
-		case any != f.all:
+		case everything != f.all:
 			return usagef("name callbacks by number, select dead letters by flags, or take them with --all")
 		case f.all && !yes && !*dry:
 			return usagef("this gives up every dead letter: say --yes as well, or look first with --dry-run")

@@ -43,7 +43,7 @@ func (f *filter) addTo(c *cobra.Command, changes bool) {
 func (f *filter) addEntryFlags(c *cobra.Command) {
 	flags := c.Flags()
 	flags.StringVar(&f.since, "since", "", "arrived at or after this `time`: RFC 3339, or an age such as 2h or 3d")
-	flags.StringVar(&f.until, "until", "", "arrived before this `time`")
+	flags.StringVar(&f.until, "until", "", "arrived before this `time`, or longer ago than an age")
 	flags.StringVar(&f.service, "service", "", "arrived at this service's listener")
 	flags.StringVar(&f.kind, "kind", "", "carries this kind of payload")
 	flags.StringVar(&f.account, "account", "", "carried the credentials with this label")

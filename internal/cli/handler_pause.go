@@ -106,6 +106,7 @@ func (e *env) handlerResume() *cobra.Command {
 
 func (e *env) setPaused(c *cobra.Command, name string, do func(*app.Operator, context.Context, app.PauseRequest) (app.PauseAnswer, error)) *cobra.Command {
 	c.Args = cobra.ExactArgs(1)
+	c.ValidArgsFunction = e.completeHandlers
 	o := output(c)
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		c, _, err := e.load()
@@ -117,12 +118,25 @@ func (e *env) setPaused(c *cobra.Command, name string, do func(*app.Operator, co
 			return err
 		}
 		return e.print(*o, answer, func(w io.Writer) {
-			was := "is"
-			if !answer.Changed {
-				was = "was already"
+			became, was := "resumed", "was not paused"
+			if answer.Paused {
+				became, was = "paused", "is paused already"
 			}
-			row(w, fmt.Sprintf("%s %s %s", answer.Handler, was, map[bool]string{true: "paused", false: "not paused"}[answer.Paused]))
+			if answer.Changed {
+				row(w, became+" "+answer.Handler)
+			} else {
+				row(w, answer.Handler+" "+was)
+			}
 		})
 	}
 	return c
+}
+
+// completeHandlers has the shell complete the name of a configured handler.
+func (e *env) completeHandlers(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	c, _, err := e.load()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	return c.HandlerNames(), cobra.ShellCompDirectiveNoFileComp
 }

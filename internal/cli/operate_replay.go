@@ -30,6 +30,7 @@ func (e *env) inboxReplay() *cobra.Command {
 	dry, o := dryRun(c), output(c)
 	var request app.ReplayRequest
 	c.Flags().StringSliceVar(&request.Handlers, "handlers", nil, "the handlers to deliver to (default: those of the routes)")
+	_ = c.RegisterFlagCompletionFunc("handlers", e.completeHandlers) // fails for an unknown flag only
 	c.Flags().Float64Var(&request.Rate, "rate", 0, "how many a second are due to each handler (default: all at once)")
 	c.Flags().StringVar(&request.ID, "id", "", "the replay's name, by which it is scheduled once")
 	c.RunE = func(cmd *cobra.Command, args []string) error {
