@@ -74,10 +74,18 @@ type breaker struct {
 
 	until   time.Time     // while it is not closed: when a probe may be made
 	open    time.Duration // how long it was open before that; 0 while it is closed
+	since   time.Time     // when it opened
+	missed  bool          // since then a probe has failed
 	probing bool
 }
 
 func (b *breaker) closed() bool { return b.open == 0 }
+
+// patience is how long a breaker is open before its probes are attempts of their deliveries: longer than an outage that begins on a Friday.
+const patience = 72 * time.Hour
+
+// impatient reports whether the probe of a delivery that fails is to count as an attempt.
+func (b *breaker) impatient(now time.Time) bool { return now.Sub(b.since) >= patience }
 
 // state is how it stands.
 func (b *breaker) state(now time.Time) BreakerState {
@@ -121,7 +129,7 @@ func (b *breaker) fail(probe bool, now time.Time, asked time.Duration) (opened b
 	b.running++
 	switch {
 	case probe:
-		b.probing = false
+		b.probing, b.missed = false, true
 		b.shut(now, min(2*b.open, b.Open.Max), asked)
 		return false
 	case !b.closed():
@@ -129,6 +137,7 @@ func (b *breaker) fail(probe bool, now time.Time, asked time.Duration) (opened b
 	}
 	failures := b.remember(true)
 	if b.Failures > 0 && b.running >= b.Failures || b.Share > 0 && b.seen >= shareOf && float64(failures) >= b.Share*shareOf {
+		b.since = now
 		b.shut(now, b.Open.Min, asked)
 		return true
 	}

@@ -12,8 +12,11 @@
 // Deliveries begin in the order of arrival, but a retry does not hold up those behind it, and with a concurrency of more than one they
 // overtake each other. A handler whose order is by device gets the deliveries of one device one after the other, whatever fails.
 //
-// A handler that is down is not worn out: after some failures its breaker opens, and it is given a probe now and then. When one succeeds,
-// what failed before goes first, so that a day's backlog comes in the order of arrival.
+// A handler that is down is not worn out: after some failures its breaker opens, and it is given a probe now and then, of another delivery
+// each time. When one succeeds after others did not, what failed before goes first, so that a day's backlog comes in the order of arrival.
+//
+// A probe that fails tells of the handler, and is none of its delivery's attempts. Once the breaker has been open for three days it is one,
+// so that a delivery which fails though the handler works is buried in the end even if there is no other.
 //
 // The limits: a handler that ignores its context keeps its place until it returns; a watchdog tells, and so does [Dispatcher.Ready].
 package dispatch
@@ -37,6 +40,8 @@ import (
 // Store is the inbox as the dispatcher needs it.
 type Store interface {
 	Claim(ctx context.Context, handler string, limit int) (claimed []inbox.Delivery, next time.Time, err error)
+	// Probe claims one delivery, which shows whether the handler works again.
+	Probe(ctx context.Context, handler string) (claimed []inbox.Delivery, next time.Time, err error)
 	Settle(...inbox.Settlement)
 	ReleaseClaims(...inbox.DeliveryKey)
 	Wake(handler string) <-chan struct{}

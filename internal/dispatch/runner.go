@@ -84,7 +84,7 @@ func (r *runner) run(ctx, hard context.Context) {
 			continue
 		}
 		from := time.Now()
-		claimed, next, err := r.Store.Claim(ctx, r.Name, limit)
+		claimed, next, err := r.claim(ctx, limit, probe)
 		if len(claimed) == 0 {
 			r.drop(probe)
 		}
@@ -101,6 +101,13 @@ func (r *runner) run(ctx, hard context.Context) {
 			r.pace(ctx, from, len(claimed) == limit)
 		}
 	}
+}
+
+func (r *runner) claim(ctx context.Context, limit int, probe bool) ([]inbox.Delivery, time.Time, error) {
+	if probe {
+		return r.Store.Probe(ctx, r.Name)
+	}
+	return r.Store.Claim(ctx, r.Name, limit)
 }
 
 // pace keeps a pause between two claims. A backlog is taken as fast as the handler takes it, but while much arrives the acks go first: then
@@ -215,17 +222,15 @@ func (r *runner) deliver(ctx, hard context.Context, a assignment) {
 	}
 	now := time.Now()
 	policy, made := r.Policy, d.Attempt
-	if probe { // its failure tells of the handler, and not of the delivery
+	spared := probe && !r.impatient(now)
+	if spared { // its failure tells of the handler, and not of the delivery
 		policy.MaxAttempts = math.MaxInt
 	}
 	result := decide(err, d.Attempt, policy, now, rand.Float64())
 	r.Metrics.attempt(r.Name, result, now.Sub(from), now.Sub(d.Entry.ReceivedAt))
-	next := r.note(hard, result, probe, err)
-	if probe && result.verdict == inbox.VerdictRetry {
+	r.note(hard, result, probe, err)
+	if spared && result.verdict == inbox.VerdictRetry {
 		made--
-		if !result.dueAt.After(next) {
-			result.dueAt = next.Add(time.Millisecond) // another has its turn as the next probe, if there is one
-		}
 	}
 	r.Store.Settle(inbox.Settlement{
 		DeliveryKey: d.DeliveryKey, Verdict: result.verdict, Attempts: made, DueAt: result.dueAt, NotBefore: result.notBefore,
@@ -274,11 +279,24 @@ func (r *runner) abandon() {
 // failuresUnready is how many failures running make a handler unready.
 const failuresUnready = 3
 
-// note tells the breaker of an attempt's end, and returns when the next probe may be made. A permanent error is about the callback and not
-// the handler, which has worked.
-func (r *runner) note(ctx context.Context, result decision, probe bool, err error) (next time.Time) {
+func (r *runner) impatient(now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.breaker.impatient(now)
+}
+
+// wasDown reports whether a probe has failed since the breaker opened. If not, what opened it was no outage but deliveries that fail for
+// reasons of their own, and those keep to their backoff.
+func (r *runner) wasDown() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.breaker.missed
+}
+
+// note tells the breaker of an attempt's end. A permanent error is about the callback and not the handler, which has worked.
+func (r *runner) note(ctx context.Context, result decision, probe bool, err error) {
 	works := result.reason == "" || result.reason == reasonPermanent
-	if probe && works {
+	if probe && works && r.wasDown() {
 		// Before anything else is claimed, so that what failed comes first.
 		if err := r.Store.Hasten(ctx, r.Name); err != nil {
 			r.log.Warn("what failed before is not made sooner", zap.Error(err))
@@ -301,7 +319,6 @@ func (r *runner) note(ctx context.Context, result decision, probe bool, err erro
 			zap.Time("until", r.breaker.until))
 	}
 	r.gauge()
-	return r.breaker.until
 }
 
 // drop ends an attempt that came to nothing.

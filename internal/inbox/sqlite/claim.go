@@ -3,9 +3,11 @@ package sqlite
 import (
 	"cmp"
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"strconv"
 	"sync"
@@ -170,6 +172,19 @@ const mostUnsettled = 16 << 10
 // are handed out one of each device at a time. A claim ends when its settlement is durable, or with ReleaseClaims. next is when the
 // earliest delivery that is not due yet will be; zero for none. A paused handler gets none.
 func (s *Store) Claim(ctx context.Context, handler string, limit int) (claimed []inbox.Delivery, next time.Time, err error) {
+	return s.claim(ctx, handler, func(id, now int64) ([]pending, time.Time, error) { return s.due(ctx, id, limit, now) })
+}
+
+// Probe is a Claim of one delivery, which is to show whether the handler works again. It is any of those that have not failed yet, and if
+// there are none the one that has been due for longest: so whatever keeps one delivery, or many, from being made does not keep a probe from
+// being of another.
+func (s *Store) Probe(ctx context.Context, handler string) (claimed []inbox.Delivery, next time.Time, err error) {
+	return s.claim(ctx, handler, func(id, now int64) ([]pending, time.Time, error) { return s.probe(ctx, id, now) })
+}
+
+func (s *Store) claim(ctx context.Context, handler string, find func(id, now int64) ([]pending, time.Time, error)) (
+	claimed []inbox.Delivery, next time.Time, err error,
+) {
 	id, ok := s.handlers.id(handler)
 	if !ok {
 		return nil, time.Time{}, fmt.Errorf("claim: handler %q was not registered", handler)
@@ -186,7 +201,7 @@ func (s *Store) Claim(ctx context.Context, handler string, limit int) (claimed [
 	if s.Unsettled() >= mostUnsettled {
 		return nil, s.o.Now().Add(time.Second), nil
 	}
-	due, next, err := s.due(ctx, id, limit, s.o.Now().UnixMicro())
+	due, next, err := find(id, s.o.Now().UnixMicro())
 	if err != nil || len(due) == 0 {
 		return nil, next, err
 	}
@@ -226,9 +241,7 @@ func (s *Store) due(ctx context.Context, handler int64, limit int, now int64) (d
 	if err != nil {
 		return nil, next, err
 	}
-	if next.IsZero() || !nextReplay.IsZero() && nextReplay.Before(next) {
-		next = nextReplay
-	}
+	next = sooner(next, nextReplay)
 	to = passed
 	bytes := 0
 	for _, p := range slices.Concat(inOrder(append(waited, ready...)), inOrder(replays)) {
@@ -240,6 +253,56 @@ func (s *Store) due(ctx context.Context, handler int64, limit int, now int64) (d
 		}
 	}
 	return due, next, nil
+}
+
+// probe finds the delivery of a probe and claims it.
+func (s *Store) probe(ctx context.Context, handler int64, now int64) (due []pending, next time.Time, err error) {
+	from, end := s.claims.look(handler)
+	defer end(from)
+	ready, err := s.anyReady(ctx, handler, from)
+	if err != nil {
+		return nil, next, err
+	}
+	waited, next, err := s.waited(ctx, handler, false, now)
+	if err != nil {
+		return nil, next, err
+	}
+	replays, nextReplay, err := s.waited(ctx, handler, true, now)
+	if err != nil {
+		return nil, next, err
+	}
+	next = sooner(next, nextReplay)
+	for _, p := range slices.Concat(ready, waited, replays) {
+		if s.claims.take(p.claim) {
+			return []pending{p}, next, nil
+		}
+	}
+	return nil, next, nil
+}
+
+// anyReady finds a delivery that can be made at once: at random, so that it matters little how many of them will fail, and where they stand.
+func (s *Store) anyReady(ctx context.Context, handler int64, from position) ([]pending, error) {
+	var first, last sql.NullInt64
+	if err := s.stmt.span.QueryRowContext(ctx, handler).Scan(&first, &last); err != nil {
+		return nil, s.report(fmt.Errorf("find pending deliveries: %w", err))
+	}
+	if !first.Valid {
+		return nil, nil
+	}
+	at := position{seq: first.Int64 + rand.Int64N(last.Int64-first.Int64+1)}
+	ready, _, err := s.ready(ctx, handler, at, 1)
+	if err == nil && len(ready) == 0 { // those behind it are claimed
+		ready, _, err = s.ready(ctx, handler, from, 1)
+	}
+	return ready, err
+}
+
+// sooner is the earlier of two times, of which zero is none.
+func sooner(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }
 
 func inOrder(list []pending) []pending {

@@ -48,6 +48,7 @@ func TestHotStatementsUseTheirIndexes(t *testing.T) {
 		"delivery SET order_key":    delivery,
 		"delivery SET wait = 0":     {delivery[0], "SEARCH delivery USING COVERING INDEX delivery_lane (handler=? AND order_key=?)"},
 		"(seq, replay) >= (?2, ?3)": {"SEARCH d USING INDEX delivery_pending (handler=? AND wait=? AND (seq,replay)>(?,?))", bodyOf},
+		"SELECT max(seq)":           append([]string{"SCAN CONSTANT ROW"}, lag[2:4]...),
 		"(replay > 0) = ?2":         {"SEARCH d USING INDEX delivery_waiting (handler=? AND <expr>=?)", bodyOf},
 		"wait = 2 AND replay = 0":   {"SEARCH delivery USING COVERING INDEX delivery_pending (handler=? AND wait=?)"},
 		"SELECT name, (SELECT":      lag,

@@ -25,7 +25,7 @@ type Reader struct {
 	now     func() time.Time
 }
 
-type readStatements struct{ ready, waiting, waits, lag, held, entry, entries *sql.Stmt }
+type readStatements struct{ ready, span, waiting, waits, lag, held, entry, entries *sql.Stmt }
 
 // OpenReader opens the inbox in dir for reading only. It does not need the directory's lock.
 func OpenReader(ctx context.Context, dir string) (*Reader, error) {
@@ -75,6 +75,8 @@ func readerStatements(st *readStatements) []prepared {
 	return []prepared{
 		{&st.ready, `SELECT seq, replay, attempts, ` + bodyLength + ` FROM delivery d
 			WHERE handler = ?1 AND state = 0 AND wait = 0 AND (seq, replay) >= (?2, ?3) ORDER BY seq, replay`},
+		{&st.span, `SELECT (SELECT min(seq) FROM delivery WHERE handler = ?1 AND state = 0 AND wait = 0),
+			(SELECT max(seq) FROM delivery WHERE handler = ?1 AND state = 0 AND wait = 0)`},
 		{&st.waiting, `SELECT seq, replay, due_at, attempts, ` + bodyLength + ` FROM delivery d INDEXED BY delivery_waiting
 			WHERE handler = ?1 AND (replay > 0) = ?2 AND state = 0 AND wait >= 2 ORDER BY due_at`},
 		{&st.waits, `SELECT seq FROM delivery WHERE handler = ?1 AND state = 0 AND wait = 2 AND replay = 0 ORDER BY seq LIMIT ?2`},
