@@ -118,6 +118,23 @@ func (o *Operator) Release(ctx context.Context, r ReleaseRequest) (sqlite.Releas
 	return o.Store.Release(ctx, r.Seqs, o.routed, r.DryRun)
 }
 
+// The bounds of a replay's rate: its schedule is to end within lifetimes, and a faster one is none.
+const (
+	slowestReplay = 0.001
+	fastestReplay = 1e6
+)
+
+// Validate reports what is wrong with the ID or the rate.
+func (r *ReplayRequest) Validate() error {
+	switch {
+	case len(r.ID) > sqlite.MostReplayID:
+		return admin.Errorf(admin.Invalid, "id: is longer than %d bytes", sqlite.MostReplayID)
+	case r.Rate != 0 && !(r.Rate >= slowestReplay && r.Rate <= fastestReplay):
+		return admin.Errorf(admin.Invalid, "rate: %v is not from %v to %.0f a second", r.Rate, slowestReplay, fastestReplay)
+	}
+	return nil
+}
+
 // Replay carries out a ReplayRequest.
 func (o *Operator) Replay(ctx context.Context, r ReplayRequest) (sqlite.Replayed, error) {
 	for _, name := range r.Handlers {
@@ -125,11 +142,8 @@ func (o *Operator) Replay(ctx context.Context, r ReplayRequest) (sqlite.Replayed
 			return sqlite.Replayed{}, err
 		}
 	}
-	if !(r.Rate >= 0) {
-		return sqlite.Replayed{}, admin.Errorf(admin.Invalid, "rate: must not be negative")
-	}
-	if len(r.ID) > sqlite.MostReplayID {
-		return sqlite.Replayed{}, admin.Errorf(admin.Invalid, "id: is longer than %d bytes", sqlite.MostReplayID)
+	if err := r.Validate(); err != nil {
+		return sqlite.Replayed{}, err
 	}
 	q, err := r.query()
 	if err != nil {

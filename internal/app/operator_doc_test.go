@@ -5,13 +5,34 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
 	"callbackd/internal/admin"
+	"callbackd/internal/dispatch"
+	"callbackd/internal/inbox/sqlite"
 )
 
-// TestTheREADMEHasTheAPI: every operation and field, and every code with its status.
+// fields are the keys of a type as JSON, and of those within it.
+func fields(t reflect.Type) (keys []string) {
+	for t.Kind() == reflect.Slice || t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if t.Kind() != reflect.Struct {
+		return nil
+	}
+	for _, f := range reflect.VisibleFields(t) {
+		if key, _, _ := strings.Cut(f.Tag.Get("json"), ","); key != "" {
+			keys = append(append(keys, key), fields(f.Type)...)
+		}
+	}
+	return keys
+}
+
+// TestTheREADMEHasTheAPI: every operation, field and code, and no word that is none of them. A field that is gone from the program is gone
+// from under somebody's script.
 func TestTheREADMEHasTheAPI(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
@@ -19,36 +40,43 @@ func TestTheREADMEHasTheAPI(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, readme, _ := strings.Cut(string(text), "\n## The API\n")
-	requests := map[string]any{
-		OpRelease: ReleaseRequest{}, OpReplay: ReplayRequest{}, OpErase: EraseRequest{}, OpDeadList: ListDeadRequest{}, OpDeadRequeue: ChangeDeadRequest{},
-		OpDeadDiscard: ChangeDeadRequest{}, OpHandlerList: ListHandlersRequest{}, OpPause: PauseRequest{}, OpResume: PauseRequest{},
-	}
+	known := []string{"data_dir", "all"}
 	for name, operation := range new(Operator).operations() {
-		request, ok := requests[name]
-		if !ok {
-			if !operation.SocketOnly {
-				t.Errorf("the test knows no request of %s", name)
-			}
-			continue
+		if !operation.SocketOnly {
+			known = append(known, name)
 		}
-		if !strings.Contains(readme, "`"+name+"`") {
-			t.Errorf("the README has no operation %s", name)
-		}
-		for _, f := range reflect.VisibleFields(reflect.TypeOf(request)) {
-			key, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-			if key != "" && !strings.Contains(readme, "`"+key+"`") {
-				t.Errorf("the README has no field %s of %s", key, name)
-			}
-		}
+	}
+	for _, v := range []any{
+		ReleaseRequest{}, sqlite.Released{}, ReplayRequest{}, sqlite.Replayed{}, EraseRequest{}, sqlite.Erased{}, ListDeadRequest{}, ListDeadAnswer{},
+		ChangeDeadRequest{}, ChangeDeadAnswer{}, ListHandlersRequest{}, ListHandlersAnswer{}, PauseRequest{}, PauseAnswer{},
+	} {
+		known = append(known, fields(reflect.TypeOf(v))...)
+	}
+	for _, state := range []HandlerState{HandlerReady, HandlerUnready, HandlerPaused, HandlerHeld, HandlerStopped, HandlerRemoved} {
+		known = append(known, string(state))
+	}
+	for _, state := range []dispatch.BreakerState{dispatch.BreakerClosed, dispatch.BreakerOpen, dispatch.BreakerHalfOpen} {
+		known = append(known, string(state))
 	}
 	for _, code := range []admin.Code{admin.BadRequest, admin.Unauthorized, admin.Forbidden, admin.UnknownOperation, admin.NotFound,
 		admin.MethodNotAllowed, admin.Conflict, admin.TooLarge, admin.Invalid, admin.Unavailable, admin.Internal} {
-		found := false
-		for line := range strings.Lines(readme) {
-			found = found || strings.HasPrefix(line, fmt.Sprintf("| %d |", code.Status())) && strings.Contains(line, "`"+string(code)+"`")
-		}
-		if !found {
+		known = append(known, string(code))
+		if !regexp.MustCompile(fmt.Sprintf("(?m)^\\| %d \\| .*`%s`", code.Status(), code)).MatchString(readme) {
 			t.Errorf("the README has no line for %d %s", code.Status(), code)
+		}
+	}
+	var written []string
+	for _, match := range regexp.MustCompile("`([a-z_/-]+)`").FindAllStringSubmatch(readme, -1) {
+		written = append(written, match[1])
+	}
+	for _, word := range known {
+		if !slices.Contains(written, word) {
+			t.Errorf("the README does not have %s", word)
+		}
+	}
+	for _, word := range written {
+		if !slices.Contains(known, word) {
+			t.Errorf("the README has %s, and the program does not", word)
 		}
 	}
 }

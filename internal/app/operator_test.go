@@ -219,6 +219,7 @@ routes: [{handlers: [events]}]
 		{"a replay of nothing", app.OpReplay, `{"seqs": []}`, 422, `select by something`},
 		{"a replay of a state that there is not", app.OpReplay, `{"state": "gone"}`, 422, `state`},
 		{"a replay at a negative rate", app.OpReplay, `{"all": true, "rate": -1}`, 422, `rate`},
+		{"a replay that would take for ever", app.OpReplay, `{"all": true, "rate": 1e-300}`, 422, `rate`},
 		{"a replay whose ID is long", app.OpReplay, `{"all": true, "id": "` + strings.Repeat("x", 201) + `"}`, 422, `id`},
 		{"a replay to nobody", app.OpReplay, `{"all": true, "handlers": ["nobody"]}`, 404, `"code":"not_found"`},
 		{"a replay that is tried", app.OpReplay, `{"all": true, "id": "once", "dry_run": true}`, 200, `"deliveries":1,"scheduled":1}`},

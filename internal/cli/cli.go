@@ -142,6 +142,8 @@ func checkArgs(c *cobra.Command) {
 			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
 				begins := slices.IndexFunc(near, func(name string) bool { return strings.HasPrefix(name, args[0]) })
 				hint = fmt.Sprintf("did you mean %q?", near[max(begins, 0)])
+			} else if c := named(cmd.Root(), args[0]); c != nil {
+				hint = fmt.Sprintf("see `%s --help`", c.CommandPath())
 			}
 			return usagef("unknown command %q; %s", args[0], hint)
 		}
@@ -149,6 +151,19 @@ func checkArgs(c *cobra.Command) {
 	for _, sub := range c.Commands() {
 		checkArgs(sub)
 	}
+}
+
+// named finds a command of a group by its name alone.
+func named(c *cobra.Command, name string) *cobra.Command {
+	if c.Name() == name && !c.HasSubCommands() {
+		return c
+	}
+	for _, sub := range c.Commands() {
+		if found := named(sub, name); found != nil {
+			return found
+		}
+	}
+	return nil
 }
 
 // load reads the configuration. Warnings are `check`'s to print.

@@ -42,8 +42,8 @@ func (e *env) inboxReplay() *cobra.Command {
 			return usagef("with --id, give --since and --until as times, such as %s: an age is another time when the command runs again",
 				time.Now().UTC().Add(-time.Hour).Format(time.RFC3339))
 		}
-		if !(request.Rate >= 0) {
-			return usagef("--rate cannot be negative")
+		if err := request.Validate(); err != nil {
+			return err
 		}
 		c, _, err := e.load()
 		if err != nil {
