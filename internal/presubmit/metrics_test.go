@@ -53,7 +53,8 @@ admin: {listen: 127.0.0.1:0}
 credentials: [{label: main, username: acme, password: s3cret-pass}]
 services: {DeviceUsage: {listen: "127.0.0.1:0", public_url: "http://127.0.0.1:28204/"}}
 handlers: {audit: {type: log}, events: {type: ndjson, path: events.ndjson}, script: {type: exec, command: [sh]},
-  warehouse: {type: postgres, dsn: "postgres://warehouse@/app?host=/none"}, stream: {type: kafka, brokers: ["127.0.0.1:1"], topic: callbacks}}
+  stream: {type: nats, servers: ["nats://127.0.0.1:1"], subject: callbacks},
+  warehouse: {type: postgres, dsn: "postgres://warehouse@/app?host=/none"}}
 routes: [{handlers: [audit, events]}]
 accounts: [{name: 0212345678-00001, credentials: main, uws_username: api, uws_password_env: CALLBACKD_TEST_UNSET}]
 registrations: {watch: 1h}

@@ -6,6 +6,7 @@ import (
 	"callbackd/internal/handler/exec"
 	"callbackd/internal/handler/kafka"
 	"callbackd/internal/handler/logline"
+	"callbackd/internal/handler/nats"
 	"callbackd/internal/handler/ndjson"
 	"callbackd/internal/handler/postgres"
 	"callbackd/internal/handler/webhook"
@@ -17,6 +18,7 @@ func Types() []handler.Type {
 		logline.Type(),
 		exec.Type(),
 		kafka.Type(),
+		nats.Type(),
 		ndjson.Type(),
 		postgres.Type(),
 		webhook.Type(),

@@ -1,0 +1,138 @@
+package nats
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"callbackd/internal/handler"
+
+	"github.com/nats-io/nats.go"
+)
+
+// message makes the message of a delivery, as CloudEvents' NATS binding has it.
+func (c *Config) message(d *handler.Delivery) (*nats.Msg, error) {
+	e := d.Event()
+	header, err := attributes(e)
+	if err != nil {
+		return nil, err
+	}
+	m := &nats.Msg{Subject: c.subjectOf(d), Header: header}
+	if c.Mode == Binary {
+		m.Data, err = marshal(e.Data)
+		return m, err
+	}
+	// The other attributes are for consumers that filter. This one tells the SDKs of CloudEvents that a message is in binary mode.
+	delete(header, "ce-specversion")
+	delete(header, "ce-datacontenttype") // which is about the data within the payload
+	header.Set("Content-Type", "application/cloudevents+json")
+	m.Data, err = marshal(e)
+	return m, err
+}
+
+func marshal(v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false) // it is no HTML, and is read by people too
+	if err := e.Encode(v); err != nil {
+		return nil, fmt.Errorf("marshal event: %w", err)
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+}
+
+// attributes are what stands beside data in the event's JSON, whatever that comes to be, as headers.
+func attributes(e handler.Event) (nats.Header, error) {
+	e.Data = nil
+	text, err := marshal(e)
+	if err != nil {
+		return nil, err
+	}
+	var members map[string]any
+	if err := json.Unmarshal(text, &members); err != nil {
+		return nil, fmt.Errorf("read event: %w", err)
+	}
+	header := nats.Header{}
+	for name, value := range members {
+		if name != "data" {
+			header.Set("ce-"+name, percentEncode(fmt.Sprint(value)))
+		}
+	}
+	return header, nil
+}
+
+// percentEncode writes a value as the binding asks for: all but printable ASCII, and the space, the double quote and the percent sign, as the bytes
+// of UTF-8.
+func percentEncode(value string) string {
+	var b strings.Builder
+	for _, c := range []byte(value) {
+		if c <= ' ' || c > '~' || c == '"' || c == '%' {
+			fmt.Fprintf(&b, "%%%02X", c)
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}
+
+// longestSubject is what NATS advises; longestWord is what a word of a template comes to at most: a label is as long as that.
+const longestSubject, longestWord = 255, 64
+
+// checkSubject checks a subject or a template of subjects. Whatever the words stand for, the subject is one that can be published to.
+func checkSubject(text string) error {
+	if text == "" {
+		return errors.New("missing: a subject, or a template such as thingspace.{service}.{kind}")
+	}
+	words := 0
+	rest := regexp.MustCompile(`\{(service|kind|account)\}`).ReplaceAllStringFunc(text, func(string) string { words++; return "" })
+	switch {
+	case strings.ContainsAny(rest, "{}"):
+		return errors.New("{service}, {kind} and {account} are the words of a template, and there is another, or a brace without its other half")
+	case strings.ContainsAny(rest, "*>"):
+		return errors.New("* and > are for those who subscribe: write a subject that can be published to, such as thingspace.{service}.{kind}")
+	case strings.ContainsFunc(rest, func(r rune) bool { return r != '.' && cleaned(r) != r }):
+		return errors.New("the tokens of a subject have letters, digits, - and _ alone, and dots between them")
+	case strings.HasPrefix(text, ".") || strings.HasSuffix(text, ".") || strings.Contains(text, ".."):
+		return errors.New("there is nothing between two dots, or before the first, or behind the last")
+	case strings.HasPrefix(text, "_INBOX."):
+		return errors.New("_INBOX is where answers go to: take another")
+	case len(rest)+words*longestWord > longestSubject:
+		return fmt.Errorf("can come to more than %d characters, each word counted as %d: shorten it", longestSubject, longestWord)
+	}
+	return nil
+}
+
+// subjectOf is the subject that a delivery goes to.
+func (c *Config) subjectOf(d *handler.Delivery) string {
+	return strings.NewReplacer("{service}", token(string(d.Service)), "{kind}", token(string(d.Callback.Kind)), "{account}", token(d.Account)).
+		Replace(c.Subject)
+}
+
+// wildcard takes all the subjects of the template.
+func (c *Config) wildcard() string {
+	tokens := strings.Split(c.Subject, ".")
+	for i, t := range tokens {
+		if strings.Contains(t, "{") {
+			tokens[i] = "*"
+		}
+	}
+	return strings.Join(tokens, ".")
+}
+
+// token is a text as a part of a subject, and of one token only: a dot is none, for it is the template that divides subjects.
+func token(text string) string {
+	if text == "" {
+		return "-"
+	}
+	text = strings.Map(cleaned, text)
+	return text[:min(len(text), longestWord)]
+}
+
+func cleaned(r rune) rune {
+	if r != '-' && r != '_' && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') {
+		return '-'
+	}
+	return r
+}
