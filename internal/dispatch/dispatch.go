@@ -48,8 +48,8 @@ type Store interface {
 	// Hasten has what failed before claimed at once.
 	Hasten(ctx context.Context, handler string) error
 	Paused(handler string) bool
-	// Busy reports whether much arrives: the acks go first then.
-	Busy() bool
+	// Busy says how many callbacks arrive a second if they are many, else 0: the acks go first then.
+	Busy() (perSecond float64)
 }
 
 // Instance is one configured handler.

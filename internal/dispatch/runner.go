@@ -98,7 +98,7 @@ func (r *runner) run(ctx, hard context.Context) {
 			r.wait(ctx, next, r.Store.Wake(r.Name))
 		default:
 			r.hand(ctx, queue, claimed, probe)
-			r.pace(ctx, from, len(claimed) == limit)
+			r.pace(ctx, from, len(claimed), len(claimed) == limit)
 		}
 	}
 }
@@ -111,18 +111,20 @@ func (r *runner) claim(ctx context.Context, limit int, probe bool) ([]inbox.Deli
 }
 
 // pace keeps a pause between two claims. A backlog is taken as fast as the handler takes it, but while much arrives the acks go first: then
-// all handlers with a backlog share what one may take.
-func (r *runner) pace(ctx context.Context, from time.Time, backlog bool) {
+// all handlers with a backlog share what one may take, and none takes less than arrives, or it would fall behind for ever.
+func (r *runner) pace(ctx context.Context, from time.Time, claimed int, backlog bool) {
 	if backlog != r.draining {
 		r.draining = backlog
 		r.drains.Add(map[bool]int32{false: -1, true: 1}[backlog])
 	}
 	pause := claimEvery
 	if backlog {
-		if !r.Store.Busy() {
+		arriving := r.Store.Busy()
+		if arriving == 0 {
 			return
 		}
-		pause = drainEvery * time.Duration(r.drains.Load()) / time.Duration(runtime.GOMAXPROCS(0))
+		keepsUp := time.Duration(float64(claimed) / (drainAtLeast * arriving) * float64(time.Second))
+		pause = min(drainEvery*time.Duration(r.drains.Load())/time.Duration(runtime.GOMAXPROCS(0)), keepsUp)
 	}
 	r.wait(ctx, from.Add(pause), nil)
 }
@@ -150,6 +152,9 @@ const claimEvery = 5 * time.Millisecond
 // drainEvery is the least time between two claims of a backlog for each processor while much arrives: some 7,000 deliveries a second on
 // two, which leaves the acks four fifths and more of their rate.
 const drainEvery = 20 * time.Millisecond
+
+// drainAtLeast is how many deliveries of a backlog are claimed for each callback that arrives meanwhile.
+const drainAtLeast = 1.2
 
 // claimRetry is the pause after a claim that failed. New arrivals do not cut it short: they would make it no pause at all.
 const claimRetry = time.Second

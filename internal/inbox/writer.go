@@ -68,6 +68,7 @@ type Writer struct {
 	average     time.Duration // of the rounds with appends
 	arrived     int           // appends since counted
 	counted     time.Time
+	arriving    atomic.Int64 // appends a second, until busyUntil
 	busyUntil   atomic.Int64 // when what arrived last is long ago, in nanoseconds
 
 	status  atomic.Pointer[status]
@@ -424,7 +425,8 @@ func (w *Writer) endRound(appends int) {
 	w.roundFrom = time.Time{}
 	w.arrived += appends
 	if elapsed := now.Sub(w.counted); elapsed >= busySpan {
-		if float64(w.arrived) >= busyRate*elapsed.Seconds() {
+		if perSecond := float64(w.arrived) / elapsed.Seconds(); perSecond >= busyRate {
+			w.arriving.Store(int64(perSecond))
 			w.busyUntil.Store(now.Add(2 * busySpan).UnixNano())
 		}
 		w.arrived, w.counted = 0, now
@@ -437,8 +439,13 @@ const (
 	busySpan = 50 * time.Millisecond
 )
 
-// Busy reports whether many appends arrive: then what can wait should leave them the machine.
-func (w *Writer) Busy() bool { return time.Now().UnixNano() < w.busyUntil.Load() }
+// Busy says how many appends arrive a second if they are many: then what can wait should leave them the machine. Else it is 0.
+func (w *Writer) Busy() (perSecond float64) {
+	if time.Now().UnixNano() >= w.busyUntil.Load() {
+		return 0
+	}
+	return float64(w.arriving.Load())
+}
 
 // guarded turns a panic into ErrBroken: nobody knows what state it left the engine in, so that the process has to end, but in
 // order and with an answer to everybody who waits.

@@ -721,13 +721,13 @@ func TestBusyWhileMuchArrives(t *testing.T) {
 				}
 			}
 		}
-		if several(20, 10*time.Millisecond); r.Busy() {
+		if several(20, 10*time.Millisecond); r.Busy() != 0 {
 			t.Error("busy with 90 a second")
 		}
-		if several(150, 0); !r.Busy() {
+		if several(150, 0); r.Busy() < 500 {
 			t.Error("not busy with 1,000 a second")
 		}
-		if <-time.After(time.Second); r.Busy() {
+		if <-time.After(time.Second); r.Busy() != 0 {
 			t.Error("busy a second later")
 		}
 	})
