@@ -157,7 +157,7 @@ func (c Config) warnings(n network) []Problem {
 func readPrefixes(path string, entries []string, report reporter) []netip.Prefix {
 	var prefixes []netip.Prefix
 	for i, entry := range entries {
-		read, err := readEntry(entry)
+		read, err := ReadEntry(entry)
 		if err != nil {
 			report(fmt.Sprintf("%s[%d]", path, i), "%v", err)
 		}
@@ -166,8 +166,8 @@ func readPrefixes(path string, entries []string, report reporter) []netip.Prefix
 	return prefixes
 }
 
-// readEntry reads an address, a CIDR, or the name of a set.
-func readEntry(entry string) ([]netip.Prefix, error) {
+// ReadEntry reads one entry of Allow or TrustedProxies: an address, a CIDR, or the name of a set.
+func ReadEntry(entry string) ([]netip.Prefix, error) {
 	if !strings.ContainsAny(entry, ".:/") {
 		return readSet(entry)
 	}
