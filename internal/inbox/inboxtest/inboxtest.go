@@ -33,6 +33,7 @@ type Engine interface {
 	Register(ctx context.Context, handlers []string) (removed map[string]int, err error)
 	Wake(handler string) <-chan struct{}
 	Claim(ctx context.Context, handler string, limit int) (claimed []inbox.Delivery, next time.Time, err error)
+	Probe(ctx context.Context, handler string) (claimed []inbox.Delivery, next time.Time, err error)
 	ReleaseClaims(...inbox.DeliveryKey)
 	OrderBy(context.Context, map[string]inbox.Order) error
 	Hasten(ctx context.Context, handler string) error

@@ -50,7 +50,7 @@ type modelDelivery struct {
 }
 
 func model(t *testing.T, e Engine) {
-	const enough = 3 * time.Second // a slow machine plays fewer rounds
+	const enough = 2 * time.Second // a slow machine plays fewer rounds
 	from := time.Now()
 	round, failing := 0, false
 	rapid.Check(t, func(rt *rapid.T) {
@@ -68,6 +68,7 @@ func model(t *testing.T, e Engine) {
 		rt.Repeat(map[string]func(*rapid.T){
 			"append":  func(rt *rapid.T) { w.appendSome(rt, fmt.Sprint(round)) },
 			"claim":   w.claimSome,
+			"probe":   w.probe,
 			"settle":  w.settleSome,
 			"release": w.releaseClaims,
 			"free":    w.freeHeld,
@@ -209,6 +210,30 @@ func (w *world) claimSome(rt *rapid.T) {
 	if !slices.Equal(got, want) {
 		rt.Fatalf("claimed %v, want %v", got, want)
 	}
+	w.take(rt, claimed)
+}
+
+// probe claims one: any that has not failed, else the one that has been due for longest.
+func (w *world) probe(rt *rapid.T) {
+	handler := rapid.SampledFrom(w.handlers).Draw(rt, "handler")
+	want := w.claimable(handler)
+	if i := slices.IndexFunc(want, func(k inbox.DeliveryKey) bool { return !w.deliveries[k].waits }); i >= 0 {
+		want = slices.DeleteFunc(want, func(k inbox.DeliveryKey) bool { return w.deliveries[k].waits })
+	} else if len(want) > 0 {
+		replays := want[0].Replay > 0
+		want = slices.DeleteFunc(want, func(k inbox.DeliveryKey) bool { return k.Replay > 0 != replays })
+		due := slices.MinFunc(want, func(a, b inbox.DeliveryKey) int { return w.deliveries[a].due.Compare(w.deliveries[b].due) })
+		want = slices.DeleteFunc(want, func(k inbox.DeliveryKey) bool { return !w.deliveries[k].due.Equal(w.deliveries[due].due) })
+	}
+	claimed, _, err := w.Probe(w.t.Context(), handler)
+	if err != nil || len(claimed) != min(1, len(want)) || len(claimed) == 1 && !slices.Contains(want, claimed[0].DeliveryKey) {
+		rt.Fatalf("the probe is %+v, %v; want one of %v", claimed, err, want)
+	}
+	w.take(rt, claimed)
+}
+
+// take notes claims.
+func (w *world) take(rt *rapid.T, claimed []inbox.Delivery) {
 	for _, d := range claimed {
 		m := w.deliveries[d.DeliveryKey]
 		m.claimed = true

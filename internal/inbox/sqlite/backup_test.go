@@ -18,6 +18,7 @@ import (
 func stamp() string { return "20260302T090000Z" }
 
 func TestABackupIsWholeWhileAppendsGoOn(t *testing.T) {
+	t.Parallel()
 	s := newStore(t, dated)
 	register(t, s, "audit")
 	before := fill(t, s, variety()[:500])
@@ -58,6 +59,7 @@ func TestABackupIsWholeWhileAppendsGoOn(t *testing.T) {
 }
 
 func TestABackupOverwritesNothing(t *testing.T) {
+	t.Parallel()
 	s := newStore(t, dated)
 	path := filepath.Join(t.TempDir(), "backup.db")
 	if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
@@ -115,6 +117,7 @@ func edit(t testing.TB, path, from, to string) {
 }
 
 func TestDamageToABackupIsFoundAndNamed(t *testing.T) {
+	t.Parallel()
 	_, good := backedUp(t)
 	dir := t.TempDir()
 	for name, c := range map[string]struct {
@@ -166,6 +169,7 @@ func TestDamageToABackupIsFoundAndNamed(t *testing.T) {
 
 // One corrupt entry must not cost the operator all backups, nor the restore of one; what became corrupt later is told apart.
 func TestWhatIsCorruptAlreadyDoesNotPreventABackup(t *testing.T) {
+	t.Parallel()
 	s, _ := backedUp(t)
 	execute(t, s, `UPDATE body SET data = x'00' WHERE seq = 2`)
 	execute(t, s, `DELETE FROM body WHERE seq = 4`)
@@ -185,6 +189,7 @@ func TestWhatIsCorruptAlreadyDoesNotPreventABackup(t *testing.T) {
 }
 
 func TestARestoredInboxHoldsItsDeliveries(t *testing.T) {
+	t.Parallel()
 	s, path := backedUp(t)
 	o := s.o
 	lost := mustAppend(t, s, testArrival("after the backup", "audit"))
@@ -246,6 +251,7 @@ func TestARestoredInboxHoldsItsDeliveries(t *testing.T) {
 }
 
 func TestARestoreWaitsForNobodyButRefuses(t *testing.T) {
+	t.Parallel()
 	s, path := backedUp(t)
 	o := s.o
 	if err := s.Close(); err != nil {
@@ -276,6 +282,7 @@ func TestARestoreWaitsForNobodyButRefuses(t *testing.T) {
 
 // What a crash left in the write-ahead log is in the inbox that is kept, and not in the one that is restored.
 func TestARestoreAfterACrashKeepsTheLogsContent(t *testing.T) {
+	t.Parallel()
 	s, path := backedUp(t)
 	o := s.o
 	crashed := t.TempDir()
@@ -299,6 +306,7 @@ func TestARestoreAfterACrashKeepsTheLogsContent(t *testing.T) {
 }
 
 func TestARestoreReplacesAnInboxThatCannotBeOpened(t *testing.T) {
+	t.Parallel()
 	_, path := backedUp(t)
 	dir := t.TempDir()
 	for _, suffix := range []string{"", "-wal", "-shm"} {

@@ -38,6 +38,7 @@ func holdLock(dir string) int {
 }
 
 func TestASecondProcessIsRefusedUntilTheFirstIsGone(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "not", "there", "yet")
 	holder := exec.CommandContext(t.Context(), os.Args[0])
 	holder.Env = append(os.Environ(), lockedDir+"="+dir)
@@ -81,6 +82,7 @@ func TestASecondProcessIsRefusedUntilTheFirstIsGone(t *testing.T) {
 }
 
 func TestTheLocksHolderMayBeUnknown(t *testing.T) {
+	t.Parallel()
 	for text, want := range map[string]string{"123\n": "123", "": "unknown", "\x1b[31m": "unknown"} {
 		if got := pid([]byte(text)); got != want {
 			t.Errorf("%q names %q, want %q", text, got, want)
@@ -89,6 +91,7 @@ func TestTheLocksHolderMayBeUnknown(t *testing.T) {
 }
 
 func TestADataDirIsForItsOwnerAlone(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "data")
 	lock, err := LockDir(dir)
 	if err != nil {
@@ -106,6 +109,7 @@ func TestADataDirIsForItsOwnerAlone(t *testing.T) {
 }
 
 func TestAnOpenDataDirDrawsAWarning(t *testing.T) {
+	t.Parallel()
 	for mode, warnings := range map[os.FileMode]int{0o700: 0, 0o750: 0, 0o755: 1, 0o777: 1} {
 		var logs *observer.ObservedLogs
 		dir := t.TempDir()
@@ -121,6 +125,7 @@ func TestAnOpenDataDirDrawsAWarning(t *testing.T) {
 }
 
 func TestAnUnfitDataDirIsRefusedInPlainWords(t *testing.T) {
+	t.Parallel()
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -140,6 +145,7 @@ func TestAnUnfitDataDirIsRefusedInPlainWords(t *testing.T) {
 }
 
 func TestNetworkFileSystemsAreRefusedByName(t *testing.T) {
+	t.Parallel()
 	for magic, name := range map[uint32]string{
 		unix.NFS_SUPER_MAGIC: "NFS", unix.SMB_SUPER_MAGIC: "SMB", unix.CIFS_SUPER_MAGIC: "CIFS", unix.SMB2_SUPER_MAGIC: "SMB2",
 		unix.CEPH_SUPER_MAGIC: "Ceph", unix.V9FS_MAGIC: "9p", unix.AFS_SUPER_MAGIC: "AFS", unix.AFS_FS_MAGIC: "AFS",

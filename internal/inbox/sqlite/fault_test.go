@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"strings"
 	"testing"
@@ -30,7 +31,7 @@ func TestNoFaultCostsAnAck(t *testing.T) {
 		step   int   // between one n and the next
 		enough int   // operations at least
 	}{
-		{"write fails", faultvfs.Fault{Op: faultvfs.Write}, inbox.ErrUnavailable, 3, 30},
+		{"write fails", faultvfs.Fault{Op: faultvfs.Write}, inbox.ErrUnavailable, 7, 30},
 		{"write is torn", faultvfs.Fault{Op: faultvfs.Write, Torn: 700}, inbox.ErrUnavailable, 7, 30},
 		{"disk is full from there on", faultvfs.Fault{Op: faultvfs.Write, Code: sqlite3.SQLITE_FULL, Sticky: true}, inbox.ErrUnavailable, 7, 30},
 		{"sync fails", faultvfs.Fault{Op: faultvfs.Sync}, inbox.ErrBroken, 1, 8},
@@ -38,7 +39,7 @@ func TestNoFaultCostsAnAck(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			for n := 0; ; n += tc.step {
+			for n := rand.IntN(tc.step); ; n += tc.step { // each n in one run or another
 				fault := tc.fault
 				fault.After = n
 				if !workWithFault(t, from, fault, tc.want) {

@@ -41,6 +41,7 @@ func unsettled(t testing.TB, s *Store) (done int64) {
 }
 
 func TestRetentionByAgeKeepsWhatIsNotSettled(t *testing.T) {
+	t.Parallel()
 	c := newClock()
 	var logs *observer.ObservedLogs
 	s := newStore(t, func(o *Options) { o.Now = c.Now }, observed(&logs))
@@ -82,6 +83,7 @@ func TestRetentionByAgeKeepsWhatIsNotSettled(t *testing.T) {
 }
 
 func TestRetentionBySizeTakesTheOldestAndReusesTheFile(t *testing.T) {
+	t.Parallel()
 	c := newClock()
 	var logs *observer.ObservedLogs
 	const limit = 4 << 20
@@ -142,6 +144,7 @@ func TestRetentionBySizeTakesTheOldestAndReusesTheFile(t *testing.T) {
 }
 
 func TestRetentionSaysWhenNothingIsLeftToRemove(t *testing.T) {
+	t.Parallel()
 	var logs *observer.ObservedLogs
 	s := newStore(t, dated, func(o *Options) { o.Retention.Bytes = 1 }, observed(&logs))
 	mustAppend(t, s, testArrival("1"))
@@ -154,6 +157,7 @@ func TestRetentionSaysWhenNothingIsLeftToRemove(t *testing.T) {
 }
 
 func TestKeysOutliveTheirEntries(t *testing.T) {
+	t.Parallel()
 	c := newClock()
 	s := newStore(t, func(o *Options) { o.Now = c.Now })
 	register(t, s, "audit")
@@ -191,6 +195,7 @@ func TestKeysOutliveTheirEntries(t *testing.T) {
 }
 
 func TestASeqIsNeverGivenAgain(t *testing.T) {
+	t.Parallel()
 	c := newClock()
 	s := newStore(t, func(o *Options) { o.Now = c.Now })
 	last := mustAppend(t, s, testArrival("1")).Seq
@@ -205,6 +210,7 @@ func TestASeqIsNeverGivenAgain(t *testing.T) {
 }
 
 func TestRetentionGetsPastACorruptEntry(t *testing.T) {
+	t.Parallel()
 	c := newClock()
 	s := newStore(t, func(o *Options) { o.Now = c.Now })
 	for n := range 3 {
@@ -224,6 +230,7 @@ func TestRetentionGetsPastACorruptEntry(t *testing.T) {
 
 // Many entries that have to stay, before those that may go, are looked at once a sweep, and in steps.
 func TestASweepGoesOnBehindWhatHasToStay(t *testing.T) {
+	t.Parallel()
 	c := newClock()
 	s := newStore(t, func(o *Options) { o.Now = c.Now })
 	var arrivals []inbox.Arrival
@@ -257,6 +264,7 @@ func TestASweepGoesOnBehindWhatHasToStay(t *testing.T) {
 
 // A task of the writer is bounded in bytes too, for bodies may be large.
 func TestAStepOfRetentionIsBoundedInBytes(t *testing.T) {
+	t.Parallel()
 	c := newClock()
 	s := newStore(t, func(o *Options) { o.Now = c.Now })
 	for n := range 4 {
@@ -292,6 +300,7 @@ func crash(t testing.TB, s *Store) {
 }
 
 func TestStatsListTheTimesWithoutAcks(t *testing.T) {
+	t.Parallel()
 	c := newClock()
 	at := func(minutes int) time.Time { return newClock().Now().Add(time.Duration(minutes) * time.Minute) }
 	fs := newFaults(t)
@@ -354,6 +363,7 @@ func TestStatsListTheTimesWithoutAcks(t *testing.T) {
 
 // TestStatsTellOfATimeWithoutAcksThatGoesOn, since nobody has ended it yet: the receiver is stopped, or gives no sign of life.
 func TestStatsTellOfATimeWithoutAcksThatGoesOn(t *testing.T) {
+	t.Parallel()
 	c := newClock()
 	s := newStore(t, func(o *Options) { o.Now = c.Now })
 	if got := windows(t, s); len(got) != 0 {
@@ -397,6 +407,7 @@ func recovered(t testing.TB, s *Store) {
 
 // An operator's command that opens the inbox while no receiver runs is no run of the receiver.
 func TestAnOperatorsCommandIsNoRun(t *testing.T) {
+	t.Parallel()
 	c := newClock()
 	s := newStore(t, func(o *Options) { o.Now = c.Now })
 	c.Advance(time.Minute)

@@ -78,6 +78,7 @@ func backupsIn(t testing.TB, dir string) []string {
 }
 
 func TestAMigrationRunsAtStartAfterAVerifiedBackup(t *testing.T) {
+	t.Parallel()
 	o := populated(t)
 	if got := backupsIn(t, o.Dir); len(got) != 0 {
 		t.Fatalf("a new inbox was backed up: %v", got)
@@ -109,6 +110,7 @@ func TestAMigrationRunsAtStartAfterAVerifiedBackup(t *testing.T) {
 }
 
 func TestAnOlderProgramRefusesANewerStore(t *testing.T) {
+	t.Parallel()
 	o := populated(t, upgraded(t, addsColumn, `CREATE TABLE further (a);`))
 	upgraded(t)(&o)
 	_, err := Open(t.Context(), o)
@@ -132,6 +134,7 @@ func TestAnOlderProgramRefusesANewerStore(t *testing.T) {
 }
 
 func TestAReaderAsksForTheMigrationThatIsPending(t *testing.T) {
+	t.Parallel()
 	o := populated(t)
 	upgraded(t, addsColumn)(&o)
 	err := checkVersion(t.Context(), filepath.Join(o.Dir, File), "", o.migrations)
@@ -141,6 +144,7 @@ func TestAReaderAsksForTheMigrationThatIsPending(t *testing.T) {
 }
 
 func TestAFailedMigrationLeavesTheInboxAsItWas(t *testing.T) {
+	t.Parallel()
 	for name, later := range map[string][]string{
 		"the only one":        {addsColumn + ` INSERT INTO none VALUES (1);`},
 		"the second of three": {addsColumn, `INSERT INTO none VALUES (1);`, `CREATE TABLE further (a);`},
@@ -175,6 +179,7 @@ func TestAFailedMigrationLeavesTheInboxAsItWas(t *testing.T) {
 
 // Without the backup nothing is changed.
 func TestNoMigrationWithoutItsBackup(t *testing.T) {
+	t.Parallel()
 	o := populated(t)
 	c := newClock()
 	upgraded(t, addsColumn)(&o)

@@ -102,6 +102,7 @@ func bury(t testing.TB, s *Store, handler string) {
 }
 
 func TestReleaseDeliversWhatWasInQuarantine(t *testing.T) {
+	t.Parallel()
 	s := newStore(t, dated)
 	register(t, s, "audit", "events")
 	for n := range 3 {
@@ -135,6 +136,7 @@ func TestReleaseDeliversWhatWasInQuarantine(t *testing.T) {
 }
 
 func TestACorruptEntryIsToldAndDoesNotStopTheOthers(t *testing.T) {
+	t.Parallel()
 	s := newStore(t, dated)
 	register(t, s, "audit")
 	for n := range 3 {
@@ -154,6 +156,7 @@ func TestACorruptEntryIsToldAndDoesNotStopTheOthers(t *testing.T) {
 }
 
 func TestRequeueMakesDeadLettersPendingAgain(t *testing.T) {
+	t.Parallel()
 	s := newStore(t, dated)
 	register(t, s, "audit", "events")
 	for n := range 3 {
@@ -188,6 +191,7 @@ func TestRequeueMakesDeadLettersPendingAgain(t *testing.T) {
 
 // A new handler starts at now, and a replay brings it what came before.
 func TestReplayBackfillsANewHandler(t *testing.T) {
+	t.Parallel()
 	s := newStore(t, dated)
 	register(t, s, "audit")
 	for n := range 4 {
@@ -226,6 +230,7 @@ func TestReplayBackfillsANewHandler(t *testing.T) {
 }
 
 func TestDeliveriesOfARemovedHandlerAreBuried(t *testing.T) {
+	t.Parallel()
 	s := newStore(t, dated)
 	register(t, s, "audit", "gone")
 	for n := range 3 {
@@ -256,6 +261,7 @@ func TestDeliveriesOfARemovedHandlerAreBuried(t *testing.T) {
 
 // A change of many entries lets the acks in between its steps.
 func TestAHugeChangeLetsAcksThrough(t *testing.T) {
+	t.Parallel()
 	s := newStore(t, dated)
 	register(t, s, "audit")
 	var seqs []int64
@@ -296,6 +302,7 @@ func TestAHugeChangeLetsAcksThrough(t *testing.T) {
 }
 
 func TestAChangeStopsWithItsContextBetweenSteps(t *testing.T) {
+	t.Parallel()
 	s := newStore(t, dated)
 	register(t, s, "audit")
 	var seqs []int64

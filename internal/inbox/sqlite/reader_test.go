@@ -101,6 +101,7 @@ func variety() []inbox.Arrival {
 }
 
 func TestQueriesSelectWhatTheySay(t *testing.T) {
+	t.Parallel()
 	s := newStore(t, dated)
 	entries := fill(t, s, variety())
 	// One delivery in four is made, one is dead, the others wait.
@@ -192,6 +193,7 @@ func head(seqs []int64) []int64 { return seqs[:min(len(seqs), 10)] }
 
 // With many deliveries in a state, entries are looked at one by one instead; the answer is the same.
 func TestAStateOfManyDeliveriesIsFoundToo(t *testing.T) {
+	t.Parallel()
 	s := newStore(t, dated)
 	mustAppend(t, s, testArrival("1", "a"))
 	mustAppend(t, s, testArrival("2"))
@@ -235,6 +237,7 @@ func explain(t testing.TB, r *Reader, text string, args ...any) string {
 }
 
 func TestEachFilterUsesItsIndex(t *testing.T) {
+	t.Parallel()
 	s := newStore(t, dated)
 	for _, a := range variety()[:10] {
 		mustAppend(t, s, a)
@@ -282,6 +285,7 @@ func TestEachFilterUsesItsIndex(t *testing.T) {
 
 // An operator's long query holds a state of its own, and the acks go on beside it.
 func TestAnOpenReadDoesNotHoldUpAnAppend(t *testing.T) {
+	t.Parallel()
 	s := newStore(t, dated)
 	for n := range 10 {
 		mustAppend(t, s, testArrival(fmt.Sprint(n)))
@@ -326,6 +330,7 @@ func TestAnOpenReadDoesNotHoldUpAnAppend(t *testing.T) {
 
 // What the consumer of a long list does between two entries holds nothing in the store, and what arrives meanwhile is in the list.
 func TestAListBeingReadHoldsNothing(t *testing.T) {
+	t.Parallel()
 	s := newStore(t, dated)
 	fill(t, s, variety()[:mostEntries+1])
 	late := int64(0)
@@ -348,6 +353,7 @@ func TestAListBeingReadHoldsNothing(t *testing.T) {
 }
 
 func TestAReaderCannotWrite(t *testing.T) {
+	t.Parallel()
 	s := newStore(t, dated)
 	mustAppend(t, s, testArrival("1"))
 	if _, err := s.Reader.db.ExecContext(t.Context(), `DELETE FROM entry`); err == nil || !strings.Contains(err.Error(), "readonly") {
@@ -356,6 +362,7 @@ func TestAReaderCannotWrite(t *testing.T) {
 }
 
 func TestAReaderWorksWhateverTheReceiverDoes(t *testing.T) {
+	t.Parallel()
 	s := newStore(t, dated)
 	for n := range 5 {
 		mustAppend(t, s, testArrival(fmt.Sprint(n), "audit"))
@@ -412,6 +419,7 @@ func TestAReaderWorksWhateverTheReceiverDoes(t *testing.T) {
 
 // One damaged entry costs that entry alone, wherever in a page it stands, and is told once.
 func TestAListGoesOnPastCorruptEntries(t *testing.T) {
+	t.Parallel()
 	s := newStore(t, dated)
 	entries := fill(t, s, variety()[:2*mostEntries+10])
 	damage := map[int64]string{
@@ -454,6 +462,7 @@ func TestAListGoesOnPastCorruptEntries(t *testing.T) {
 }
 
 func TestAPageOfBodiesIsBoundedInBytes(t *testing.T) {
+	t.Parallel()
 	s := newStore(t, dated)
 	for n := range 5 {
 		a := testArrival(fmt.Sprint(n))
@@ -474,6 +483,7 @@ func TestAPageOfBodiesIsBoundedInBytes(t *testing.T) {
 }
 
 func TestAQueryEndsWithItsContext(t *testing.T) {
+	t.Parallel()
 	s := newStore(t, dated)
 	mustAppend(t, s, testArrival("1"))
 	ctx, cancel := context.WithCancel(t.Context())
@@ -487,6 +497,7 @@ func TestAQueryEndsWithItsContext(t *testing.T) {
 }
 
 func TestStatsSumUp(t *testing.T) {
+	t.Parallel()
 	c := newClock()
 	s := newStore(t, func(o *Options) { o.Now = c.Now })
 	mustAppend(t, s, testArrival("1", "a", "b"))
