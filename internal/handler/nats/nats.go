@@ -202,7 +202,7 @@ func (p *publisher) limit(ctx context.Context, subject string) string {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	name, err := p.js.StreamNameBySubject(ctx, subject)
-	if err != nil {
+	if err != nil { // this user may not ask, for one
 		return "that is more than the max_msg_size of its stream"
 	}
 	stream, err := p.js.Stream(ctx, name)
@@ -262,6 +262,9 @@ func (p *publisher) askOnce(mend bool) {
 	}
 	ctx, cancel := context.WithTimeout(p.life, patience)
 	defer cancel()
+	if !p.state.asks(cancel) {
+		return
+	}
 	for _, subject := range subjects {
 		stream, err := p.js.StreamNameBySubject(ctx, subject)
 		switch {

@@ -45,7 +45,7 @@ func serve(t testing.TB, configuration string) *server.Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	opts.NoSigs, opts.NoLog = true, true
+	opts.ConfigFile, opts.NoSigs, opts.NoLog = "", true, true
 	s, err := server.NewServer(opts)
 	if err != nil {
 		t.Fatal(err)

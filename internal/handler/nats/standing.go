@@ -1,6 +1,7 @@
 package nats
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -28,7 +29,8 @@ type standing struct {
 	secrets error // why a secret could not be read
 	mute    error // why answers do not come in
 	blind   bool  // JetStream may not be asked
-	unsaid  bool  // the handler is closing, and what ends with it is no trouble
+	asking  context.CancelFunc
+	unsaid  bool // the handler is closing, and what ends with it is no trouble
 
 	subjects map[string]*subject
 }
@@ -137,6 +139,7 @@ func (s *standing) lost(l *link) (wasUp bool) {
 	s.change(func() {
 		if wasUp = s.link == l; wasUp {
 			s.link, s.cause = nil, errors.New("the connection was lost")
+			s.hush()
 		}
 	})
 	return wasUp
@@ -207,8 +210,10 @@ func (s *standing) violated(err error) {
 			for _, at := range s.subjects {
 				at.deny(s.mute)
 			}
+			s.hush()
 		case strings.HasPrefix(publish[1], "$JS."):
 			s.blind = true
+			s.hush()
 		case s.subjects[publish[1]] != nil:
 			s.subjects[publish[1]].deny(err)
 		}
@@ -221,14 +226,26 @@ func (at *subject) deny(err error) {
 	at.denial = &denial{told: make(chan struct{})}
 }
 
-// questions are the subjects to ask JetStream about, if it may be asked.
+// hush ends the questions under way, which nobody will answer. The lock is held.
+func (s *standing) hush() {
+	if s.asking != nil {
+		s.asking()
+	}
+}
+
+// asks tells how to end the questions that begin now; false if JetStream may not be asked.
+func (s *standing) asks(end context.CancelFunc) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asking = end
+	return !s.blind
+}
+
+// questions are the subjects to ask JetStream about.
 func (s *standing) questions() (names []string, connected, mute bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.blind {
-		names = slices.Sorted(maps.Keys(s.subjects))
-	}
-	return names, s.link != nil, s.mute != nil
+	return slices.Sorted(maps.Keys(s.subjects)), s.link != nil, s.mute != nil
 }
 
 // found takes what JetStream says about a subject: the stream that takes it, or an error. A subject that has a stream can be published to, as far as
