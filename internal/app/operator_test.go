@@ -9,11 +9,14 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"callbackd/internal/app"
 	"callbackd/internal/callback"
+	"callbackd/internal/inbox/sqlite"
 	"callbackd/internal/thingspace/platform"
 )
 
@@ -54,21 +57,23 @@ func (o *operated) ask(name, request string, answer any) (status int, text strin
 	o.Helper()
 	r, err := http.NewRequestWithContext(o.Context(), http.MethodPost, "http://"+o.app.Addresses().Admin.String()+"/api/v1/"+name, strings.NewReader(request))
 	if err != nil {
-		o.Fatal(err)
+		o.Error(err)
+		return 0, ""
 	}
 	r.Header.Set("Authorization", "Bearer "+token)
 	response, err := http.DefaultClient.Do(r)
 	if err != nil {
-		o.Fatal(err)
+		o.Error(err)
+		return 0, ""
 	}
 	defer response.Body.Close()
 	var raw json.RawMessage
 	if err := json.NewDecoder(response.Body).Decode(&raw); err != nil {
-		o.Fatalf("%s: %s: %v", name, response.Status, err)
+		o.Errorf("%s: %s: %v", name, response.Status, err)
 	}
 	if answer != nil {
 		if err := json.Unmarshal(raw, answer); err != nil {
-			o.Fatalf("%s answers %s: %v", name, raw, err)
+			o.Errorf("%s answers %s: %v", name, raw, err)
 		}
 	}
 	return response.StatusCode, string(raw)
@@ -249,6 +254,32 @@ routes: [{handlers: [events]}]
 	}
 	if text := o.log.String(); !strings.Contains(text, `"operation":"inbox/erase","by":"token"`) {
 		t.Error("the log does not tell of the erasure")
+	}
+}
+
+// TestReplaysOfOneIDAtOnceAreOne: whoever comes first schedules all, and everybody is told the same sum.
+func TestReplaysOfOneIDAtOnceAreOne(t *testing.T) {
+	t.Parallel()
+	const callbacks = 150 // more than one step of a replay takes
+	o := operate(t, `services: {DeviceUsage: {listen: 127.0.0.1:0}}
+handlers: {events: {type: ndjson, path: DIR/events.ndjson}}
+routes: [{handlers: [events]}]
+`)
+	o.send(callbacks)
+	var scheduled atomic.Int64
+	var asking sync.WaitGroup
+	for range 4 {
+		asking.Go(func() {
+			var r sqlite.Replayed
+			if status, text := o.ask(app.OpReplay, `{"all": true, "id": "once", "rate": 0.001}`, &r); status != 200 || r.Deliveries != callbacks || r.Entries != callbacks {
+				t.Errorf("%d %s", status, text)
+			}
+			scheduled.Add(int64(r.Scheduled))
+		})
+	}
+	asking.Wait()
+	if n := scheduled.Load(); n != callbacks {
+		t.Errorf("%d deliveries were scheduled of %d callbacks", n, callbacks)
 	}
 }
 

@@ -56,6 +56,8 @@ var ErrReplayID = errors.New("the replay ID belongs to another request")
 // Replay makes new deliveries, with IDs of their own. They are claimed when nothing else is due, in the order of arrival, and outside of the
 // order of devices. Entries that are in quarantine, that go to no handler, or of which nothing is left are passed over.
 func (s *Store) Replay(ctx context.Context, r ReplayRequest) (Replayed, error) {
+	s.replaying.Lock()
+	defer s.replaying.Unlock()
 	p, err := s.openReplay(ctx, &r)
 	if err != nil || p.finished {
 		return p.Replayed, err

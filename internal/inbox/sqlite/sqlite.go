@@ -111,6 +111,9 @@ type Store struct {
 	erasing  sync.Mutex
 	stop     context.CancelFunc
 	finished sync.WaitGroup
+
+	// replaying keeps two requests of one ID from both going on from where it was: their sums would overwrite each other.
+	replaying sync.Mutex
 }
 
 // Open opens the inbox in o.Dir, creating or migrating it. The caller MUST Close it, and holds the directory's lock.
