@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"callbackd/internal/app"
@@ -63,7 +64,7 @@ func stateCell(h app.HandlerStatus) string {
 	case h.State == app.HandlerHeld:
 		text += ": `callbackd inbox release --restored` lets deliveries go"
 	case h.Unready != "":
-		text += ": " + h.Unready
+		text += ": " + strings.TrimPrefix(h.Unready, "is not ready: ") // which the state's word says
 	}
 	return text
 }
