@@ -1,6 +1,8 @@
 package handler
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/url"
@@ -70,6 +72,55 @@ func (d *Delivery) Event() Event {
 		Replay:          d.Replay,
 		Data:            d.Callback,
 	}
+}
+
+// JSON is the event in one line, without a line end.
+func (e Event) JSON() ([]byte, error) { return marshal(e) }
+
+// DataJSON is the callback alone, for the binary mode of CloudEvents.
+func (e Event) DataJSON() ([]byte, error) { return marshal(e.Data) }
+
+func marshal(v any) ([]byte, error) {
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false) // it is no HTML, and is read by people too
+	if err := encoder.Encode(v); err != nil {
+		return nil, Permanent(fmt.Errorf("marshal event: %w", err))
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+}
+
+// Attributes are the members that stand beside data in the event's JSON, whatever that comes to be, for headers.
+func (e Event) Attributes() (map[string]string, error) {
+	e.Data = nil
+	text, err := e.JSON()
+	if err != nil {
+		return nil, err
+	}
+	var members map[string]any
+	if err := json.Unmarshal(text, &members); err != nil {
+		return nil, Permanent(fmt.Errorf("read event: %w", err))
+	}
+	delete(members, "data")
+	attributes := make(map[string]string, len(members))
+	for name, value := range members {
+		attributes[name] = fmt.Sprint(value)
+	}
+	return attributes, nil
+}
+
+// PercentEncode writes the value of an attribute as CloudEvents asks for in headers of text: all but printable ASCII, and the space, the double quote
+// and the percent sign, as the bytes of UTF-8.
+func PercentEncode(value string) string {
+	var b strings.Builder
+	for _, c := range []byte(value) {
+		if c <= ' ' || c > '~' || c == '"' || c == '%' {
+			fmt.Fprintf(&b, "%%%02X", c)
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
 }
 
 // Format hides what the event says, id and type aside: it holds personal data, which is for its JSON form.

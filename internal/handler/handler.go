@@ -22,6 +22,7 @@ package handler
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"callbackd/internal/callback"
@@ -87,6 +88,23 @@ type Env struct {
 	Registerer prometheus.Registerer
 	// LookupEnv reads callbackd's environment, as os.LookupEnv does.
 	LookupEnv func(name string) (value string, ok bool)
+}
+
+// Register registers the handler's metrics: all of them, or none. unregister takes them back.
+func (e Env) Register(collectors ...prometheus.Collector) (unregister func(), err error) {
+	for i, c := range collectors {
+		if err := e.Registerer.Register(c); err != nil {
+			e.unregister(collectors[:i]) // and not what another bears the name of
+			return nil, fmt.Errorf("register metrics: %w", err)
+		}
+	}
+	return func() { e.unregister(collectors) }, nil
+}
+
+func (e Env) unregister(collectors []prometheus.Collector) {
+	for _, c := range collectors {
+		e.Registerer.Unregister(c)
+	}
 }
 
 // Config is the configuration of one handler type: a pointer to a struct whose yaml tags are its keys. The keys type and delivery

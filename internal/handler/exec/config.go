@@ -100,11 +100,11 @@ func (c *Config) Open(_ context.Context, env handler.Env) (handler.Handler, erro
 	if err := keepDescriptors(); err != nil {
 		return nil, err
 	}
-	m, err := newMetrics(env.Registerer)
+	m, err := newMetrics(env)
 	if err != nil {
 		return nil, err
 	}
-	return &program{Config: *c, name: env.Name, path: path, environ: environ, log: env.Log, metrics: m}, nil
+	return &program{Config: *c, name: env.Name, path: path, environ: environ, log: env.Log, metrics: m, Readiness: handler.Readiness{Log: env.Log}}, nil
 }
 
 // find is the path of a program that can be run.

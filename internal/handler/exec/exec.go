@@ -12,16 +12,13 @@
 package exec
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	osexec "os/exec"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"syscall"
 
 	"callbackd/internal/handler"
@@ -44,8 +41,8 @@ type program struct {
 	environ []string // of every run
 	log     *zap.Logger
 	metrics *metrics
-	// fault is why the last run could not be started, or nil.
-	fault atomic.Pointer[error]
+
+	handler.Readiness // whether the last run could be started
 }
 
 // Handle implements [handler.Handler].
@@ -53,20 +50,18 @@ func (p *program) Handle(ctx context.Context, d *handler.Delivery) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	var event bytes.Buffer
-	e := json.NewEncoder(&event)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(d.Event()); err != nil {
-		return handler.Permanent(fmt.Errorf("marshal event: %w", err))
+	event, err := d.Event().JSON()
+	if err != nil {
+		return err
 	}
-	r, err := p.start(event.Bytes(), d)
+	r, err := p.start(append(event, '\n'), d)
 	if err != nil {
 		err = fmt.Errorf("start the program: %w: see that it is there and that the user callbackd runs as may run it", err)
-		p.fault.Store(&err)
+		p.Note(err)
 		p.metrics.ended(unstarted)
 		return err
 	}
-	p.fault.Store(nil)
+	p.Note(nil)
 	stop := r.wait(ctx, p.Grace)
 	line := r.end()
 	if p.LogOutput && line != "" {
@@ -77,17 +72,9 @@ func (p *program) Handle(ctx context.Context, d *handler.Delivery) error {
 	return err
 }
 
-// Ready implements [handler.Readier].
-func (p *program) Ready() error {
-	if err := p.fault.Load(); err != nil {
-		return *err
-	}
-	return nil
-}
-
 // Close implements [handler.Handler].
 func (p *program) Close() error {
-	p.metrics.close()
+	p.metrics.unregister()
 	return nil
 }
 

@@ -1,7 +1,7 @@
 package exec
 
 import (
-	"fmt"
+	"callbackd/internal/handler"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -20,22 +20,18 @@ const (
 )
 
 type metrics struct {
-	registerer prometheus.Registerer
 	runs       *prometheus.CounterVec
+	unregister func()
 }
 
-func newMetrics(reg prometheus.Registerer) (*metrics, error) {
-	m := &metrics{registerer: reg, runs: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "callbackd", Subsystem: "exec", Name: "runs_total",
-		Help: "Runs of the program of an exec handler, by how they ended."}, []string{"outcome"})}
+func newMetrics(env handler.Env) (m *metrics, err error) {
+	m = &metrics{runs: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "callbackd", Subsystem: "exec", Name: "runs_total",
+		Help: "Runs of the program of an exec handler, by how they ended."}, []string{"result"})}
 	for _, o := range []outcome{done, retry, bury, failed, killed, stopped, unstarted} {
 		m.runs.WithLabelValues(string(o))
 	}
-	if err := reg.Register(m.runs); err != nil {
-		return nil, fmt.Errorf("register metrics: %w", err)
-	}
-	return m, nil
+	m.unregister, err = env.Register(m.runs)
+	return m, err
 }
 
 func (m *metrics) ended(o outcome) { m.runs.WithLabelValues(string(o)).Inc() }
-
-func (m *metrics) close() { m.registerer.Unregister(m.runs) }

@@ -101,12 +101,12 @@ func (c *Config) Validate() []error {
 
 // Open implements [handler.Config].
 func (c *Config) Open(_ context.Context, env handler.Env) (handler.Handler, error) {
-	h := &file{Config: *c, log: env.Log, rotated: make(chan struct{}, 1), failing: make(map[step]error)}
+	h := &file{Config: *c, log: env.Log, Readiness: handler.Readiness{Log: env.Log}, rotated: make(chan struct{}, 1), failing: make(map[step]error)}
 	h.Fsync = cmp.Or(h.Fsync, Always)
 	if err := h.reopen(); err != nil {
 		return nil, err
 	}
-	m, err := newMetrics(env.Registerer)
+	m, err := newMetrics(env)
 	if err != nil {
 		_ = h.f.Close() // nothing was written
 		return nil, err

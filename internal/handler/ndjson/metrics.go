@@ -1,7 +1,7 @@
 package ndjson
 
 import (
-	"fmt"
+	"callbackd/internal/handler"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
@@ -19,13 +19,13 @@ const (
 )
 
 type metrics struct {
-	registerer prometheus.Registerer
 	rotations  prometheus.Counter
 	failures   *prometheus.CounterVec
+	unregister func()
 }
 
-func newMetrics(reg prometheus.Registerer) (*metrics, error) {
-	m := &metrics{registerer: reg,
+func newMetrics(env handler.Env) (m *metrics, err error) {
+	m = &metrics{
 		rotations: prometheus.NewCounter(prometheus.CounterOpts{Namespace: "callbackd", Subsystem: "ndjson", Name: "rotations_total",
 			Help: "How often the file of an ndjson handler was renamed because of its size or age."}),
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "callbackd", Subsystem: "ndjson", Name: "failures_total",
@@ -34,41 +34,27 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	for _, s := range []step{stepWrite, stepSync, stepRotate, stepCompress, stepRemove} {
 		m.failures.WithLabelValues(string(s))
 	}
-	if err := reg.Register(m.rotations); err != nil {
-		return nil, fmt.Errorf("register metrics: %w", err)
-	}
-	if err := reg.Register(m.failures); err != nil {
-		reg.Unregister(m.rotations)
-		return nil, fmt.Errorf("register metrics: %w", err)
-	}
-	return m, nil
-}
-
-func (m *metrics) close() {
-	m.registerer.Unregister(m.rotations)
-	m.registerer.Unregister(m.failures)
+	m.unregister, err = env.Register(m.rotations, m.failures)
+	return m, err
 }
 
 // tell notes how a step went. The log has the first failure of a run of them, and its end.
 func (h *file) tell(s step, err error) {
+	if err != nil {
+		h.metrics.failures.WithLabelValues(string(s)).Inc()
+	}
+	if s == stepWrite {
+		h.Note(err)
+		return
+	}
 	h.told.Lock()
 	defer h.told.Unlock()
 	before := h.failing[s]
 	h.failing[s] = err
 	switch {
-	case err != nil:
-		h.metrics.failures.WithLabelValues(string(s)).Inc()
-		if before == nil && s != stepWrite { // which the dispatcher tells
-			h.log.Error("the events file is written, and not looked after as it should be; it is tried again", zap.String("step", string(s)), zap.Error(err))
-		}
-	case before != nil && s != stepWrite:
+	case err != nil && before == nil:
+		h.log.Error("the events file is written, and not looked after as it should be; it is tried again", zap.String("step", string(s)), zap.Error(err))
+	case err == nil && before != nil:
 		h.log.Info("the events file is looked after again", zap.String("step", string(s)))
 	}
-}
-
-// Ready implements [handler.Readier]: what keeps lines from the file, and nothing less.
-func (h *file) Ready() error {
-	h.told.Lock()
-	defer h.told.Unlock()
-	return h.failing[stepWrite]
 }

@@ -16,7 +16,6 @@ package ndjson
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -36,6 +35,8 @@ type file struct {
 	Config
 	log     *zap.Logger
 	metrics *metrics
+
+	handler.Readiness // whether lines can be written
 
 	disk     sync.Mutex // held while a batch is written
 	f        *os.File   // nil once closed
@@ -62,13 +63,11 @@ func (h *file) Handle(ctx context.Context, d *handler.Delivery) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	var line bytes.Buffer
-	e := json.NewEncoder(&line)
-	e.SetEscapeHTML(false) // it is no HTML, and is read by people too
-	if err := e.Encode(d.Event()); err != nil {
-		return handler.Permanent(fmt.Errorf("marshal event: %w", err))
+	line, err := d.Event().JSON()
+	if err != nil {
+		return err
 	}
-	return h.append(ctx, line.Bytes())
+	return h.append(ctx, append(line, '\n'))
 }
 
 // append adds a line to the next batch. The first to do so writes the batch, when the disk is free, and the others wait for it.
@@ -119,10 +118,26 @@ func (h *file) write(lines []byte) (err error) {
 		err = h.f.Sync()
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("append event: %w", err), h.f.Truncate(size))
+		return h.takeBack(err, size)
 	}
 	h.last, h.unsynced = time.Now(), h.Fsync == Interval
 	return nil
+}
+
+// takeBack leaves the file as it was before a write that failed.
+func (h *file) takeBack(cause error, size int64) error {
+	err := fmt.Errorf("append event: %w: %s", cause, remedy(cause))
+	if failed := h.f.Truncate(size); failed != nil {
+		return fmt.Errorf("%w; what there is of it could not be taken back: %w", err, failed)
+	}
+	return err
+}
+
+func remedy(err error) string {
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return "make room there, or bound what is kept with rotate and keep"
+	}
+	return "see to the file system and to the rights on the file"
 }
 
 // follow opens the file anew when something else stands under its name: it was rotated. It returns the file's size. h.disk is held.
@@ -181,7 +196,7 @@ func (h *file) Close() error {
 	}
 	err = errors.Join(err, h.f.Close())
 	h.f = nil
-	h.metrics.close()
+	h.metrics.unregister()
 	return err
 }
 

@@ -297,7 +297,7 @@ func TestTLSIsNeverLeft(t *testing.T) {
 	})
 	ca := writeFile(t, "ca.pem", authority(encrypted))
 	// From http to https, which is why the TLS of an http URL is not refused by Open.
-	up := webhook.Config{URL: server.URL, Mode: webhook.Structured, ConnectTimeout: patience, TLS: &webhook.TLS{CAFile: ca}}
+	up := webhook.Config{URL: server.URL, Mode: webhook.Structured, ConnectTimeout: patience, TLS: &handler.TLS{CAFile: ca}}
 	if err := openUnchecked(t, &up).Handle(t.Context(), usage()); err != nil || len(secure.got()) != 1 || len(plain.got()) != 1 {
 		t.Errorf("from http to https: %v, %d requests", err, len(secure.got()))
 	}
@@ -307,7 +307,7 @@ func TestTLSIsNeverLeft(t *testing.T) {
 		w.WriteHeader(http.StatusTemporaryRedirect)
 	}
 	c := config(encrypted.URL)
-	c.TLS = &webhook.TLS{CAFile: ca}
+	c.TLS = &handler.TLS{CAFile: ca}
 	for _, to = range []string{to, server.URL} {
 		if err := openWith(t, c).Handle(t.Context(), usage()); err == nil || !strings.Contains(err.Error(), "a redirect that is not followed") || len(plain.got()) != 1 {
 			t.Errorf("from https to %s: %v, %d requests", to, err, len(plain.got()))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"net/url"
@@ -35,7 +36,7 @@ type Config struct {
 	Headers           []Header `yaml:"headers,omitempty"`
 	// ConnectTimeout bounds the time to a connection, and that of its TLS handshake. An attempt as a whole has the delivery's time-out.
 	ConnectTimeout time.Duration `yaml:"connect_timeout"`
-	TLS            *TLS          `yaml:"tls,omitempty"`
+	TLS            *handler.TLS  `yaml:"tls,omitempty"`
 
 	resolver *net.Resolver // nil: the system's
 }
@@ -56,15 +57,6 @@ type Header struct {
 	ValueFile string `yaml:"value_file,omitempty"`
 }
 
-// TLS of the connection.
-type TLS struct {
-	// CAFile holds the authorities that the endpoint's certificate may come from; default: those of the system.
-	CAFile string `yaml:"ca_file,omitempty"`
-	// CertFile and KeyFile are callbackd's own certificate.
-	CertFile string `yaml:"cert_file,omitempty"`
-	KeyFile  string `yaml:"key_file,omitempty"`
-}
-
 // Paths implements [handler.Files].
 func (c *Config) Paths() map[string]*string {
 	paths := map[string]*string{"authorization_file": &c.AuthorizationFile}
@@ -74,9 +66,7 @@ func (c *Config) Paths() map[string]*string {
 	for i := range c.Headers {
 		paths[fmt.Sprintf("headers[%d].value_file", i)] = &c.Headers[i].ValueFile
 	}
-	if c.TLS != nil {
-		paths["tls.ca_file"], paths["tls.cert_file"], paths["tls.key_file"] = &c.TLS.CAFile, &c.TLS.CertFile, &c.TLS.KeyFile
-	}
+	maps.Copy(paths, c.TLS.Paths())
 	return paths
 }
 
@@ -115,15 +105,34 @@ func (c *Config) Validate() []error {
 	if c.ConnectTimeout <= 0 {
 		bad("connect_timeout: must be more than nothing; 5s is the default")
 	}
-	if t := c.TLS; t != nil {
-		if (t.CertFile == "") != (t.KeyFile == "") {
-			bad("tls: cert_file and key_file go together: give both, or none")
-		}
-		if u != nil && u.Scheme == "http" {
-			bad("tls: url is http, which is without TLS: write https, or leave this out")
-		}
+	problems = append(problems, c.TLS.Validate()...)
+	if c.TLS != nil && u != nil && u.Scheme == "http" {
+		bad("tls: url is http, which is without TLS: write https, or leave this out")
 	}
 	return append(problems, c.validateHeaders()...)
+}
+
+// Warnings implements [handler.Warner].
+func (c *Config) Warnings() (list []error) {
+	u, err := c.endpoint()
+	if err != nil {
+		return nil
+	}
+	if u.Scheme == "http" && !isLoopback(u.Hostname()) {
+		list = append(list, errors.New("url: events are posted over http: whoever is on the way reads them, and the headers; write https"))
+	}
+	for key, path := range c.Paths() {
+		if *path != "" && key != "tls.ca_file" {
+			return list
+		}
+	}
+	return append(list, errors.New("secret_files: missing: events are not signed, and the endpoint cannot tell them from those of anybody; name a file with a secret, "+
+		"which `echo whsec_$(openssl rand -base64 32)` makes"))
+}
+
+func isLoopback(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && addr.Unmap().IsLoopback()
 }
 
 // endpoint is the URL. No error quotes it, for its path and query may be secrets.

@@ -46,8 +46,8 @@ func TestConfigValidate(t *testing.T) {
 		{"too many secrets", func(c *webhook.Config) { c.SecretFiles = slices.Repeat([]string{"x"}, 9) }, []string{
 			"secret_files: 9 are more than the 8 that an event is signed with: leave out those that the endpoint does not use any more"}},
 		{"a secret without a file", func(c *webhook.Config) { c.SecretFiles = []string{"x", ""} }, []string{"secret_files[1]: the name of the file is missing"}},
-		{"half a certificate", func(c *webhook.Config) { c.TLS = &webhook.TLS{CertFile: "x"} }, []string{"tls: cert_file and key_file go together: give both, or none"}},
-		{"TLS without TLS", func(c *webhook.Config) { c.URL, c.TLS = "http://erp", &webhook.TLS{CAFile: "x"} }, []string{
+		{"half a certificate", func(c *webhook.Config) { c.TLS = &handler.TLS{CertFile: "x"} }, []string{"tls: cert_file and key_file go together: give both, or none"}},
+		{"TLS without TLS", func(c *webhook.Config) { c.URL, c.TLS = "http://erp", &handler.TLS{CAFile: "x"} }, []string{
 			"tls: url is http, which is without TLS: write https, or leave this out"}},
 		{"headers", header(webhook.Header{Name: "X-A", Value: "a"}, webhook.Header{Name: "X-B", ValueFile: "b"}), nil},
 		{"a header without a name", header(webhook.Header{Value: "a"}), []string{"headers[0].name: is not the name of a header"}},
@@ -86,7 +86,7 @@ func TestPathsAreAllThatTheConfigurationNames(t *testing.T) {
 	t.Parallel()
 	c := config("https://erp.example.com")
 	c.SecretFiles, c.AuthorizationFile = []string{"a", "b"}, "c"
-	c.Headers, c.TLS = []webhook.Header{{Name: "X-A", Value: "a"}, {Name: "X-B", ValueFile: "d"}}, &webhook.TLS{CAFile: "e", CertFile: "f", KeyFile: "g"}
+	c.Headers, c.TLS = []webhook.Header{{Name: "X-A", Value: "a"}, {Name: "X-B", ValueFile: "d"}}, &handler.TLS{CAFile: "e", CertFile: "f", KeyFile: "g"}
 	var got []string
 	for key, path := range c.Paths() {
 		got = append(got, key+"="+*path)
@@ -118,7 +118,7 @@ func TestOpenSaysWhatToDo(t *testing.T) {
 		return func(c *webhook.Config) { c.SecretFiles = []string{path} }
 	}
 	files := func(ca, crt, key string) func(*webhook.Config) {
-		return func(c *webhook.Config) { c.TLS = &webhook.TLS{CAFile: ca, CertFile: crt, KeyFile: key} }
+		return func(c *webhook.Config) { c.TLS = &handler.TLS{CAFile: ca, CertFile: crt, KeyFile: key} }
 	}
 	const makes = "`echo whsec_$(openssl rand -base64 32)` makes a secret"
 	for _, test := range []struct {
@@ -183,8 +183,8 @@ func TestItIsOpenedAgainAfterItHasFailed(t *testing.T) {
 	}
 }
 
-// TestWhatWorksAndIsNotSafeIsLogged once, when it is opened.
-func TestWhatWorksAndIsNotSafeIsLogged(t *testing.T) {
+// TestWhatWorksAndIsNotSafeIsTold by check, as far as the configuration shows it, and else in the log when the handler is opened.
+func TestWhatWorksAndIsNotSafeIsTold(t *testing.T) {
 	t.Parallel()
 	safe := writeFile(t, "safe", secret)
 	public := writeFile(t, "public", secret)
@@ -198,10 +198,10 @@ func TestWhatWorksAndIsNotSafeIsLogged(t *testing.T) {
 		want []string
 	}{
 		{"signed, over TLS", "https://erp.example.com", safe, nil},
-		{"not signed", "https://erp.example.com", "", []string{"events are not signed"}},
+		{"not signed", "https://erp.example.com", "", []string{"secret_files: missing: events are not signed"}},
 		{"without TLS on this machine", "http://127.0.0.1:8080", safe, nil},
-		{"without TLS", "http://erp.internal", safe, []string{"events are posted over http"}},
-		{"without either", "http://erp.internal", "", []string{"events are posted over http", "events are not signed"}},
+		{"without TLS", "http://erp.internal", safe, []string{"url: events are posted over http"}},
+		{"without either", "http://erp.internal", "", []string{"url: events are posted over http", "secret_files: missing: events are not signed"}},
 		{"a secret that is none", "https://erp.example.com", public, []string{"everybody on this machine can read a secret"}},
 	} {
 		c := config(test.url)
@@ -210,6 +210,9 @@ func TestWhatWorksAndIsNotSafeIsLogged(t *testing.T) {
 		}
 		s := openWith(t, c)
 		var got []string
+		for _, warning := range c.Warnings() {
+			got = append(got, warning.Error())
+		}
 		for _, line := range s.log.All() {
 			got = append(got, line.Message)
 		}

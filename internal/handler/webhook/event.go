@@ -1,11 +1,7 @@
 package webhook
 
 import (
-	"bytes"
-	"encoding/json"
-	"fmt"
 	"net/http"
-	"strings"
 
 	"callbackd/internal/handler"
 )
@@ -17,53 +13,24 @@ func (m Mode) message(e handler.Event) (http.Header, []byte, error) {
 		if err != nil {
 			return nil, nil, err
 		}
-		body, err := marshal(e.Data)
+		body, err := e.DataJSON()
 		return header, body, err
 	}
-	body, err := marshal(e)
+	body, err := e.JSON()
 	return http.Header{"Content-Type": {"application/cloudevents+json"}}, body, err
 }
 
-func marshal(v any) ([]byte, error) {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
-		return nil, fmt.Errorf("marshal event: %w", err)
-	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
-}
-
-// attributes are the headers of binary mode: what stands beside data in the event's JSON, whatever that comes to be.
+// attributes are the headers of binary mode.
 func attributes(e handler.Event) (http.Header, error) {
-	e.Data = nil
-	text, err := marshal(e)
+	list, err := e.Attributes()
 	if err != nil {
 		return nil, err
 	}
-	var members map[string]any
-	if err := json.Unmarshal(text, &members); err != nil {
-		return nil, fmt.Errorf("read event: %w", err)
-	}
 	header := http.Header{"Content-Type": {e.DataContentType}}
-	for name, value := range members {
-		if name != "data" && name != "datacontenttype" {
-			header.Set("ce-"+name, percentEncode(fmt.Sprint(value)))
+	for name, value := range list {
+		if name != "datacontenttype" {
+			header.Set("ce-"+name, handler.PercentEncode(value))
 		}
 	}
 	return header, nil
-}
-
-// percentEncode writes a value as the HTTP binding of CloudEvents asks for: all but printable ASCII, and the space, the double quote and the
-// percent sign, as the bytes of UTF-8.
-func percentEncode(value string) string {
-	var b strings.Builder
-	for _, c := range []byte(value) {
-		if c <= ' ' || c > '~' || c == '"' || c == '%' {
-			fmt.Fprintf(&b, "%%%02X", c)
-		} else {
-			b.WriteByte(c)
-		}
-	}
-	return b.String()
 }

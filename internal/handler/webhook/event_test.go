@@ -218,7 +218,7 @@ func TestAnyAttributeSurvivesItsHeader(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		value := rapid.String().Draw(t, "value")
-		encoded := webhook.PercentEncode(value)
+		encoded := handler.PercentEncode(value)
 		if decoded, err := url.PathUnescape(encoded); err != nil || decoded != value {
 			t.Errorf("%q becomes %q, which is %q (%v)", value, encoded, decoded, err)
 		}

@@ -15,9 +15,6 @@ func Allowed(addr netip.Addr) error { return allowed(addr) }
 // RetryAfter reads the header.
 func RetryAfter(value string, now time.Time) time.Duration { return retryAfter(value, now) }
 
-// PercentEncode encodes a value of a header.
-func PercentEncode(value string) string { return percentEncode(value) }
-
 // Sign signs with secrets in their written form.
 func Sign(secrets []string, id string, at time.Time, body []byte) (string, error) {
 	keys := make([][]byte, len(secrets))

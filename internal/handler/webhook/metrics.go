@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 
+	"callbackd/internal/handler"
+
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -11,7 +13,8 @@ import (
 type metrics struct {
 	answers  *prometheus.CounterVec
 	outdated prometheus.Gauge
-	reg      prometheus.Registerer
+
+	unregister func()
 }
 
 // The answers that are counted besides the classes of HTTP.
@@ -22,8 +25,8 @@ const (
 )
 
 // register makes the metrics, with every label set, so that zero shows.
-func register(reg prometheus.Registerer) (*metrics, error) {
-	m := &metrics{reg: reg,
+func register(env handler.Env) (m *metrics, err error) {
+	m = &metrics{
 		answers: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "callbackd", Subsystem: "webhook", Name: "answers_total",
 			Help: "Answers of the endpoint by the class of their status; none is an endpoint that cannot be reached or does not answer in time, " +
 				"address_refused an address that nothing is sent to."}, []string{"answer"}),
@@ -33,23 +36,8 @@ func register(reg prometheus.Registerer) (*metrics, error) {
 	for _, answer := range []string{"2xx", "3xx", "410", "429", "4xx", "5xx", answerNone, answerRefused, answerOther} {
 		m.answers.WithLabelValues(answer)
 	}
-	for _, c := range m.collectors() {
-		if err := reg.Register(c); err != nil {
-			m.unregister()
-			return nil, fmt.Errorf("register metrics: %w", err)
-		}
-	}
-	return m, nil
-}
-
-func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.answers, m.outdated}
-}
-
-func (m *metrics) unregister() {
-	for _, c := range m.collectors() {
-		m.reg.Unregister(c)
-	}
+	m.unregister, err = env.Register(m.answers, m.outdated)
+	return m, err
 }
 
 // answered counts an answer, or that there was none: status is 0 then.

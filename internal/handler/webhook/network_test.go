@@ -18,11 +18,11 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"callbackd/internal/handler"
-	"callbackd/internal/handler/webhook"
 )
 
 // patience is how long what should come at once may take on a busy machine.
@@ -166,19 +166,44 @@ func TestAConnectionThatTheEndpointHasGivenUpIsNoFailure(t *testing.T) {
 	}
 }
 
-// TestNobodyListens, which is how an outage looks.
-func TestNobodyListens(t *testing.T) {
+// TestReadyTellsOfAnEndpointThatCannotBeReached, or that takes nothing from callbackd, until it answers otherwise; and of no answer to a single event.
+func TestReadyTellsOfAnEndpointThatCannotBeReached(t *testing.T) {
 	t.Parallel()
-	_, server := serve(t, nil)
+	var status atomic.Int32
+	_, server := serve(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(int(status.Load())) })
 	s := openWith(t, config(server.URL+"/hook?token=s3cret"))
+	for _, test := range []struct {
+		rule, want string
+		status     int32
+	}{
+		{"a refusal of who asks", "the endpoint answers 401 Unauthorized: look at the secret", 401},
+		{"a failure of one event", "", 500},
+		{"a path that is not there", "the endpoint answers 404 Not Found: look at the path of url", 404},
+		{"an event that is not wanted", "", 410},
+		{"a redirect", "the endpoint answers 302 Found, a redirect that is not followed", 302},
+		{"an event that is taken", "", 200},
+	} {
+		status.Store(test.status)
+		_ = s.Handle(t.Context(), usage()) // the verdict is for other tests
+		if got := text(s.ready()); got == "" != (test.want == "") || !strings.HasPrefix(got, test.want) {
+			t.Errorf("%s: ready says %q, want %q", test.rule, got, test.want)
+		}
+	}
 	server.Close()
 	err := s.Handle(t.Context(), usage())
 	if err == nil || handler.IsPermanent(err) || !strings.Contains(err.Error(), "connection refused") || strings.Contains(err.Error(), "s3cret") {
 		t.Errorf("error is %v", err)
 	}
-	if err := s.ready(); err != nil {
-		t.Errorf("an endpoint that is away is for the dispatcher to notice: %v", err)
+	if got := text(s.ready()); got != text(err) {
+		t.Errorf("ready says %q after %v", got, err)
 	}
+}
+
+func text(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
 }
 
 // TestTheTimeToConnectIsBounded by itself: a TLS handshake that stalls does not take all the time of an attempt.
@@ -259,7 +284,7 @@ func TestTLS(t *testing.T) {
 			t.Parallel()
 			e, server := serveTLS(t, test.server)
 			c := config(server.URL)
-			c.TLS = &webhook.TLS{}
+			c.TLS = &handler.TLS{}
 			if test.ownCA {
 				c.TLS.CAFile = writeFile(t, "ca.pem", authority(server))
 			}
@@ -287,7 +312,7 @@ func TestACertificateIsForItsHost(t *testing.T) {
 	dns := serveNames(t)
 	dns.become("127.0.0.1")
 	c := config(strings.Replace(named(t, server), "http:", "https:", 1))
-	c.TLS = &webhook.TLS{CAFile: writeFile(t, "ca.pem", authority(server))}
+	c.TLS = &handler.TLS{CAFile: writeFile(t, "ca.pem", authority(server))}
 	c.WithResolver(dns.Resolver)
 	if err := openWith(t, c).Handle(t.Context(), usage()); err == nil || !strings.Contains(err.Error(), "not endpoint.test") || len(e.got()) > 0 {
 		t.Errorf("error is %v", err)
@@ -302,7 +327,7 @@ func TestFilesAreReadAgainWhenTheyChange(t *testing.T) {
 	e, server := serveTLS(t, &tls.Config{ClientAuth: tls.RequireAnyClientCert})
 	c := config(server.URL)
 	c.SecretFiles, c.AuthorizationFile = []string{writeFile(t, "secret", secret)}, writeFile(t, "authorization", "Bearer one")
-	c.TLS = &webhook.TLS{CAFile: writeFile(t, "ca.pem", authority(server)), CertFile: writeFile(t, "own.crt", first), KeyFile: writeFile(t, "own.key", firstKey)}
+	c.TLS = &handler.TLS{CAFile: writeFile(t, "ca.pem", authority(server)), CertFile: writeFile(t, "own.crt", first), KeyFile: writeFile(t, "own.key", firstKey)}
 	s := openWith(t, c)
 	post := func(wantSecret, authorization, certificate string, ready bool) {
 		t.Helper()

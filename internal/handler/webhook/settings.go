@@ -2,16 +2,15 @@ package webhook
 
 import (
 	"crypto/tls"
-	"crypto/x509"
-	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"strings"
 	"time"
+
+	"callbackd/internal/handler"
 
 	"golang.org/x/net/http/httpguts"
 )
@@ -28,10 +27,10 @@ func load(c *Config) (*settings, error) {
 	s := &settings{header: http.Header{"User-Agent": {"callbackd"}}}
 	for i, path := range c.SecretFiles {
 		text, err := readLine(path)
-		var secret []byte
-		if err == nil {
-			secret, err = parseSecret(text)
+		if err != nil {
+			return nil, fmt.Errorf("secret_files[%d]: %w", i, err)
 		}
+		secret, err := parseSecret(text)
 		if err != nil {
 			return nil, fmt.Errorf("secret_files[%d]: %s: %w", i, path, err)
 		}
@@ -40,9 +39,9 @@ func load(c *Config) (*settings, error) {
 	if err := s.setHeaders(c); err != nil {
 		return nil, err
 	}
-	config, err := c.TLS.config()
+	config, err := c.TLS.Config()
 	if err != nil {
-		return nil, fmt.Errorf("tls.%w", err)
+		return nil, err
 	}
 	s.client = newClient(c, config)
 	return s, nil
@@ -57,11 +56,11 @@ func (s *settings) setHeaders(c *Config) error {
 			return nil
 		}
 		value, err := readLine(path)
-		if err == nil && !httpguts.ValidHeaderFieldValue(value) {
-			err = errors.New("has a character that no header can carry")
-		}
-		if err != nil {
-			return fmt.Errorf("%s: %s: %w", key, path, err)
+		switch {
+		case err != nil:
+			return fmt.Errorf("%s: %w", key, err)
+		case !httpguts.ValidHeaderFieldValue(value):
+			return fmt.Errorf("%s: %s: has a character that no header can carry", key, path)
 		}
 		s.header.Set(name, value)
 		return nil
@@ -72,40 +71,6 @@ func (s *settings) setHeaders(c *Config) error {
 		}
 	}
 	return set("authorization_file", "Authorization", c.AuthorizationFile)
-}
-
-// config is the TLS of the client.
-func (t *TLS) config() (*tls.Config, error) {
-	config := &tls.Config{MinVersion: tls.VersionTLS12}
-	if t == nil {
-		return config, nil
-	}
-	if t.CAFile != "" {
-		text, err := readFile(t.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("ca_file: %s: %w", t.CAFile, err)
-		}
-		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(text) {
-			return nil, fmt.Errorf("ca_file: %s: holds no certificate in PEM", t.CAFile)
-		}
-	}
-	if t.CertFile != "" {
-		certificate, err := readFile(t.CertFile)
-		if err != nil {
-			return nil, fmt.Errorf("cert_file: %s: %w", t.CertFile, err)
-		}
-		key, err := readFile(t.KeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("key_file: %s: %w", t.KeyFile, err)
-		}
-		pair, err := tls.X509KeyPair(certificate, key)
-		if err != nil {
-			return nil, fmt.Errorf("cert_file: %s with the key_file %s: %w", t.CertFile, t.KeyFile, err)
-		}
-		config.Certificates = []tls.Certificate{pair}
-	}
-	return config, nil
 }
 
 // newClient makes the client. It uses no proxy, and keeps no cookies. It speaks HTTP/1.1 alone: a connection that has died without a word costs one
@@ -148,56 +113,10 @@ func port(u *url.URL) string {
 	return map[string]string{"http": "80", "https": "443"}[u.Scheme]
 }
 
-// readLine reads the one line of a file, without what editors put around it unseen.
+// readLine reads the one line of a file, without spaces around it, which belong to no secret of these.
 func readLine(path string) (string, error) {
-	text, err := readFile(path)
-	if err != nil {
-		return "", err
-	}
-	line := strings.TrimSpace(strings.TrimPrefix(string(text), "\ufeff"))
-	switch {
-	case line == "":
-		return "", errors.New("is empty: write the secret into it")
-	case strings.ContainsAny(line, "\r\n"):
-		return "", errors.New("has several lines: a secret has one")
-	}
-	return line, nil
-}
-
-// readFile reads a file of bounded size.
-func readFile(path string) ([]byte, error) {
-	const most = 1 << 20
-	info, err := os.Stat(path)
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		return nil, errors.New("there is no such file: write it, or mend the path")
-	case err != nil:
-		return nil, cause(err)
-	case !info.Mode().IsRegular():
-		return nil, errors.New("is not a file: name one")
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("%w: the user that callbackd runs as must be able to read it", cause(err))
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, most+1))
-	switch {
-	case err != nil:
-		return nil, cause(err)
-	case len(text) > most:
-		return nil, errors.New("is larger than 1 MiB")
-	}
-	return text, nil
-}
-
-// cause is an error without the path, which stands before it already.
-func cause(err error) error {
-	var p *os.PathError
-	if errors.As(err, &p) {
-		return p.Err
-	}
-	return err
+	line, err := handler.ReadSecret(path)
+	return strings.TrimSpace(line), err
 }
 
 // stamps tells whether files have changed.

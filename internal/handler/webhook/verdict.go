@@ -31,12 +31,19 @@ func verdict(answer *http.Response, now time.Time) error {
 		return handler.Permanent(fmt.Errorf("%w: it wants no more events", err))
 	case status == http.StatusUnauthorized || status == http.StatusForbidden:
 		return fmt.Errorf("%w: look at the secret, the Authorization and the certificate that it expects, and at the clocks", err)
+	case status == http.StatusNotFound:
+		return fmt.Errorf("%w: look at the path of url", err)
 	case status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable:
 		if after := retryAfter(answer.Header.Get("Retry-After"), now); after > 0 {
 			return handler.RetryAfter(after, err)
 		}
 	}
 	return err
+}
+
+// isWrongDoor reports whether a status tells that no event will be taken until somebody mends the configuration, here or there.
+func isWrongDoor(status int) bool {
+	return status >= 300 && status <= 399 || status == http.StatusUnauthorized || status == http.StatusForbidden || status == http.StatusNotFound
 }
 
 // retryAfter reads the header's seconds or date; 0 if there is neither.

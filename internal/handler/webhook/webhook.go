@@ -20,7 +20,6 @@ import (
 	"io"
 	"maps"
 	"net/http"
-	"net/netip"
 	"os"
 	"strconv"
 	"sync"
@@ -37,6 +36,7 @@ type sender struct {
 	files   []string
 	log     *zap.Logger
 	metrics *metrics
+	reach   handler.Readiness // of the endpoint
 
 	mu       sync.Mutex
 	settings *settings // nil once closed
@@ -45,42 +45,27 @@ type sender struct {
 }
 
 func open(c *Config, env handler.Env) (handler.Handler, error) {
-	h := &sender{config: c, files: c.files(), log: env.Log}
+	h := &sender{config: c, files: c.files(), log: env.Log, reach: handler.Readiness{Log: env.Log}}
 	h.stamps = stamps(h.files) // before they are read, so that no change is missed
 	var err error
 	if h.settings, err = load(c); err != nil {
 		return nil, err
 	}
-	if h.metrics, err = register(env.Registerer); err != nil {
+	if h.metrics, err = register(env); err != nil {
 		return nil, err
 	}
 	h.advise()
 	return h, nil
 }
 
-// advise warns of what works, and is not safe.
+// advise warns of files that are not for everybody.
 func (h *sender) advise() {
-	if u, err := h.config.endpoint(); err == nil && u.Scheme == "http" && !isLoopback(u.Hostname()) {
-		h.log.Warn("events are posted over http: whoever is on the way reads them, and the headers", zap.String("host", u.Host))
-	}
-	known := false
-	for key, path := range h.config.Paths() {
-		known = known || *path != "" && key != "tls.ca_file"
-	}
-	if !known {
-		h.log.Warn("events are not signed: the endpoint cannot tell them from those of anybody; list secret_files")
-	}
 	for key, path := range h.config.Paths() {
 		info, err := os.Stat(*path)
 		if err == nil && info.Mode().Perm()&0o004 != 0 && key != "tls.ca_file" && key != "tls.cert_file" {
 			h.log.Warn("everybody on this machine can read a secret: chmod 600", zap.String("key", key), zap.String("file", *path))
 		}
 	}
-}
-
-func isLoopback(host string) bool {
-	addr, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && addr.Unmap().IsLoopback()
 }
 
 // Format hides what the files hold.
@@ -101,18 +86,28 @@ func (h *sender) Handle(ctx context.Context, d *handler.Delivery) error {
 	answer, err := s.client.Do(request)
 	if err != nil {
 		h.metrics.answered(0, err)
-		return explain(ctx, err)
+		err = explain(ctx, err)
+		if !errors.Is(err, context.Canceled) {
+			h.reach.Note(err)
+		}
+		return err
 	}
 	h.metrics.answered(answer.StatusCode, nil)
 	discard(answer.Body, cancel)
-	return verdict(answer, time.Now())
+	err = verdict(answer, time.Now())
+	if isWrongDoor(answer.StatusCode) {
+		h.reach.Note(err)
+	} else {
+		h.reach.Note(nil)
+	}
+	return err
 }
 
 // request is the event as it is posted.
 func (h *sender) request(ctx context.Context, s *settings, d *handler.Delivery) (*http.Request, error) {
 	header, body, err := h.config.Mode.message(d.Event())
 	if err != nil {
-		return nil, handler.Permanent(err)
+		return nil, err
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, h.config.URL, bytes.NewReader(body))
 	if err != nil {
@@ -172,8 +167,11 @@ func (h *sender) current() (*settings, error) {
 	return h.settings, nil
 }
 
-// Ready implements [handler.Readier]. Whether the endpoint takes events, the attempts tell.
+// Ready implements [handler.Readier]. What the endpoint says of single events, the attempts tell.
 func (h *sender) Ready() error {
+	if err := h.reach.Ready(); err != nil {
+		return err
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.fault
