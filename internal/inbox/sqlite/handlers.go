@@ -210,10 +210,17 @@ func (s *Store) enterOrder(ctx context.Context, id int64) error {
 	return nil
 }
 
+// pendingStatement merges what waits in one way and another, so that a step costs the same however much is pending. None waits for an
+// earlier one: it has no order yet.
+const pendingStatement = `SELECT ` + claimColumns + ` FROM (
+	SELECT seq FROM delivery WHERE handler = ?1 AND state = 0 AND wait = 0 AND replay = 0 AND seq > ?2 UNION ALL
+	SELECT seq FROM delivery WHERE handler = ?1 AND state = 0 AND wait = 2 AND replay = 0 AND seq > ?2 UNION ALL
+	SELECT seq FROM delivery WHERE handler = ?1 AND state = 0 AND wait = 3 AND replay = 0 AND seq > ?2 ORDER BY seq LIMIT ?3
+	) p JOIN entry e ON e.seq = p.seq ORDER BY p.seq`
+
 // pendingEntries reads entries that have yet to be delivered to the handler, without their bodies. One that is corrupt has no device.
 func (s *Store) pendingEntries(ctx context.Context, id, after int64) ([]inbox.Entry, error) {
-	rows, err := s.conn.QueryContext(ctx, `SELECT `+claimColumns+` FROM entry e WHERE e.seq IN (SELECT seq FROM delivery
-		WHERE handler = ?1 AND state = 0 AND wait BETWEEN 0 AND 3 AND replay = 0 AND seq > ?2) ORDER BY e.seq LIMIT ?3`, id, after, reorderStep)
+	rows, err := s.conn.QueryContext(ctx, pendingStatement, id, after, reorderStep)
 	if err != nil {
 		return nil, err
 	}
