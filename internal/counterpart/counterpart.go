@@ -31,3 +31,10 @@ func Missing(t testing.TB, name, unchecked string) {
 	}
 	t.Skipf("%s is not on this machine; unchecked: %s", name, unchecked)
 }
+
+// Forbidden ends a test that needs what this machine's kernel does not allow, such as namespaces within a container. No program can be
+// installed that would mend it, so it skips where counterparts are required too.
+func Forbidden(t testing.TB, what, unchecked string) {
+	t.Helper()
+	t.Skipf("this machine does not allow %s; unchecked: %s", what, unchecked)
+}
