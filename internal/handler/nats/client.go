@@ -1,14 +1,10 @@
 package nats
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
-	"io"
 	"net"
-	"os"
 	"sync"
 	"time"
 
@@ -34,9 +30,9 @@ func (p *publisher) options(env handler.Env) ([]nats.Option, error) {
 		nats.DisconnectErrHandler(p.failed), nats.ReconnectErrHandler(p.failed),
 		nats.ErrorHandler(p.told), nats.NoCallbacksAfterClientClose(),
 	}
-	security, err := c.TLS.options()
+	security, err := c.security()
 	if err != nil {
-		return nil, fmt.Errorf("tls.%w", err)
+		return nil, err
 	}
 	login, err := c.Auth.option(p.state)
 	if err != nil {
@@ -45,58 +41,34 @@ func (p *publisher) options(env handler.Env) ([]nats.Option, error) {
 	return append(append(list, security...), login...), nil
 }
 
-// options make the client insist on TLS. The files are read for each connection, so that what was renewed is taken without a restart.
-func (t *TLS) options() ([]nats.Option, error) {
+// security makes the client insist on TLS. The files are read for each connection, so that what was renewed is taken without a restart.
+func (c *Config) security() ([]nats.Option, error) {
+	t := c.TLS
 	if t == nil {
 		return nil, nil
 	}
-	config := nats.Secure(&tls.Config{MinVersion: tls.VersionTLS12})
+	if _, err := t.Config(); err != nil {
+		return nil, err
+	}
 	var certificate nats.TLSCertHandler
 	var authorities nats.RootCAsHandler
 	if t.CAFile != "" {
-		if _, err := t.authorities(); err != nil {
-			return nil, err
-		}
-		authorities = t.authorities
+		authorities = t.Authorities
 	}
 	if t.CertFile != "" {
-		if _, err := t.certificate(); err != nil {
-			return nil, err
+		certificate = func() (tls.Certificate, error) {
+			pair, err := t.Certificate()
+			if err != nil {
+				return tls.Certificate{}, err
+			}
+			return *pair, nil
 		}
-		certificate = t.certificate
 	}
-	if authorities == nil && certificate == nil {
-		return []nats.Option{config}, nil
+	options := []nats.Option{nats.Secure(&tls.Config{MinVersion: tls.VersionTLS12})}
+	if authorities != nil || certificate != nil {
+		options = append(options, nats.ClientTLSConfig(certificate, authorities))
 	}
-	return []nats.Option{config, nats.ClientTLSConfig(certificate, authorities)}, nil
-}
-
-func (t *TLS) authorities() (*x509.CertPool, error) {
-	text, err := readFile(t.CAFile)
-	if err != nil {
-		return nil, fmt.Errorf("ca_file: %w", err)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("ca_file: %s holds no certificate in PEM", t.CAFile)
-	}
-	return pool, nil
-}
-
-func (t *TLS) certificate() (tls.Certificate, error) {
-	certificate, err := readFile(t.CertFile)
-	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("cert_file: %w", err)
-	}
-	key, err := readFile(t.KeyFile)
-	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("key_file: %w", err)
-	}
-	pair, err := tls.X509KeyPair(certificate, key)
-	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("cert_file: %s with the key_file %s: %w", t.CertFile, t.KeyFile, err)
-	}
-	return pair, nil
+	return options, nil
 }
 
 // option is how callbackd logs in. A file is read for each connection, so that what was changed is taken without a restart; which nkey it is stays.
@@ -134,7 +106,7 @@ func (a *Auth) option(state *standing) ([]nats.Option, error) {
 }
 
 func (a *Auth) jwt() (string, error) {
-	text, err := readFile(a.CredsFile)
+	text, err := handler.ReadFile(a.CredsFile)
 	if err != nil {
 		return "", fmt.Errorf("creds_file: %w", err)
 	}
@@ -159,7 +131,7 @@ func signer(key, path string) nats.SignatureHandler {
 }
 
 func seed(key, path string) (nkeys.KeyPair, error) {
-	text, err := readFile(path)
+	text, err := handler.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", key, err)
 	}
@@ -171,42 +143,12 @@ func seed(key, path string) (nkeys.KeyPair, error) {
 	return pair, nil
 }
 
-// line reads the one line of a file, without what editors put around it unseen.
 func line(key, path string) (string, error) {
-	text, err := readFile(path)
+	text, err := handler.ReadSecret(path)
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", key, err)
 	}
-	text = bytes.TrimSuffix(bytes.TrimSuffix(bytes.TrimPrefix(text, []byte("\ufeff")), []byte("\n")), []byte("\r"))
-	switch {
-	case len(text) == 0:
-		return "", fmt.Errorf("%s: %s is empty: write the secret into it", key, path)
-	case bytes.ContainsAny(text, "\r\n\x00"):
-		return "", fmt.Errorf("%s: %s has several lines: a secret has one", key, path)
-	}
-	return string(text), nil
-}
-
-// readFile reads a file of bounded size.
-func readFile(path string) ([]byte, error) {
-	const most = 1 << 20
-	info, err := os.Stat(path)
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("%w: write it, or mend the path", err)
-	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("%s is not a file: name one", path)
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("%w: the user that callbackd runs as must be able to read it", err)
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, most+1))
-	if err == nil && len(text) > most {
-		err = fmt.Errorf("%s is larger than 1 MiB", path)
-	}
-	return text, err
+	return text, nil
 }
 
 // link is a connection to a server. It tells when it has ended: the client holds its lock while it makes another, and so cannot be asked.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"net/url"
@@ -31,8 +32,9 @@ type Config struct {
 	// Stream is the one that has to take the messages; empty for whichever does.
 	Stream string `yaml:"stream,omitempty"`
 	Mode   Mode   `yaml:"mode"`
-	TLS    *TLS   `yaml:"tls,omitempty"`
-	Auth   *Auth  `yaml:"auth,omitempty"`
+	// TLS is insisted on where it is given.
+	TLS  *handler.TLS `yaml:"tls,omitempty"`
+	Auth *Auth        `yaml:"auth,omitempty"`
 
 	reconnectWait time.Duration // between two rounds through the servers
 	askEvery      time.Duration // how often JetStream is asked for the streams of the subjects
@@ -46,15 +48,6 @@ const (
 	Structured Mode = "structured"
 	Binary     Mode = "binary"
 )
-
-// TLS of the connections.
-type TLS struct {
-	// CAFile holds the authorities that the servers' certificates may come from; default: those of the system.
-	CAFile string `yaml:"ca_file,omitempty"`
-	// CertFile and KeyFile are callbackd's own certificate.
-	CertFile string `yaml:"cert_file,omitempty"`
-	KeyFile  string `yaml:"key_file,omitempty"`
-}
 
 // Auth says who callbackd is, in one of four ways.
 type Auth struct {
@@ -70,9 +63,7 @@ type Auth struct {
 // Paths implements [handler.Files].
 func (c *Config) Paths() map[string]*string {
 	paths := map[string]*string{}
-	if c.TLS != nil {
-		paths["tls.ca_file"], paths["tls.cert_file"], paths["tls.key_file"] = &c.TLS.CAFile, &c.TLS.CertFile, &c.TLS.KeyFile
-	}
+	maps.Copy(paths, c.TLS.Paths())
 	if c.Auth != nil {
 		paths["auth.creds_file"], paths["auth.nkey_file"] = &c.Auth.CredsFile, &c.Auth.NkeyFile
 		paths["auth.password_file"], paths["auth.token_file"] = &c.Auth.PasswordFile, &c.Auth.TokenFile
@@ -101,9 +92,7 @@ func (c *Config) Validate() []error {
 	if c.Mode != Structured && c.Mode != Binary {
 		bad("mode: must be structured or binary; structured is the default")
 	}
-	if t := c.TLS; t != nil && (t.CertFile == "") != (t.KeyFile == "") {
-		bad("tls: cert_file and key_file go together: give both, or none")
-	}
+	problems = append(problems, c.TLS.Validate()...)
 	if c.Auth != nil {
 		problems = append(problems, c.Auth.validate()...)
 	}

@@ -1,8 +1,6 @@
 package nats
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"regexp"
@@ -22,59 +20,28 @@ func (c *Config) message(d *handler.Delivery) (*nats.Msg, error) {
 	}
 	m := &nats.Msg{Subject: c.subjectOf(d), Header: header}
 	if c.Mode == Binary {
-		m.Data, err = marshal(e.Data)
+		m.Data, err = e.DataJSON()
 		return m, err
 	}
 	// The other attributes are for consumers that filter. This one tells the SDKs of CloudEvents that a message is in binary mode.
 	delete(header, "ce-specversion")
 	delete(header, "ce-datacontenttype") // which is about the data within the payload
 	header.Set("Content-Type", "application/cloudevents+json")
-	m.Data, err = marshal(e)
+	m.Data, err = e.JSON()
 	return m, err
 }
 
-func marshal(v any) ([]byte, error) {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false) // it is no HTML, and is read by people too
-	if err := e.Encode(v); err != nil {
-		return nil, fmt.Errorf("marshal event: %w", err)
-	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
-}
-
-// attributes are what stands beside data in the event's JSON, whatever that comes to be, as headers.
+// attributes are the headers of binary mode.
 func attributes(e handler.Event) (nats.Header, error) {
-	e.Data = nil
-	text, err := marshal(e)
+	list, err := e.Attributes()
 	if err != nil {
 		return nil, err
 	}
-	var members map[string]any
-	if err := json.Unmarshal(text, &members); err != nil {
-		return nil, fmt.Errorf("read event: %w", err)
-	}
 	header := nats.Header{}
-	for name, value := range members {
-		if name != "data" {
-			header.Set("ce-"+name, percentEncode(fmt.Sprint(value)))
-		}
+	for name, value := range list {
+		header.Set("ce-"+name, handler.PercentEncode(value))
 	}
 	return header, nil
-}
-
-// percentEncode writes a value as the binding asks for: all but printable ASCII, and the space, the double quote and the percent sign, as the bytes
-// of UTF-8.
-func percentEncode(value string) string {
-	var b strings.Builder
-	for _, c := range []byte(value) {
-		if c <= ' ' || c > '~' || c == '"' || c == '%' {
-			fmt.Fprintf(&b, "%%%02X", c)
-		} else {
-			b.WriteByte(c)
-		}
-	}
-	return b.String()
 }
 
 // longestSubject is what NATS advises; longestWord is what a word of a template comes to at most: a label is as long as that.

@@ -1,7 +1,9 @@
 package nats
 
 import (
-	"fmt"
+	"sync"
+
+	"callbackd/internal/handler"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -9,13 +11,12 @@ import (
 // metrics of one handler.
 type metrics struct {
 	messages, connects *prometheus.CounterVec
-	reg                prometheus.Registerer
-	registered         []prometheus.Collector
+	unregister         func()
 }
 
 // register makes the metrics, with every label set, so that zero shows.
-func register(reg prometheus.Registerer, connected func() bool) (*metrics, error) {
-	m := &metrics{reg: reg,
+func register(env handler.Env, connected func() bool) (*metrics, error) {
+	m := &metrics{
 		messages: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "callbackd", Subsystem: "nats", Name: "messages_total",
 			Help: "Messages by what became of them."}, []string{"result"}),
 		connects: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "callbackd", Subsystem: "nats", Name: "connects_total",
@@ -34,22 +35,9 @@ func register(reg prometheus.Registerer, connected func() bool) (*metrics, error
 	for _, result := range []string{"done", "failed"} {
 		m.connects.WithLabelValues(result)
 	}
-	for _, c := range []prometheus.Collector{m.messages, m.connects, up} {
-		if err := reg.Register(c); err != nil {
-			m.unregister()
-			return nil, fmt.Errorf("register metrics: %w", err)
-		}
-		m.registered = append(m.registered, c)
-	}
-	return m, nil
-}
-
-// unregister takes back what was registered, and not what another bears the name of.
-func (m *metrics) unregister() {
-	for _, c := range m.registered {
-		m.reg.Unregister(c)
-	}
-	m.registered = nil
+	unregister, err := env.Register(m.messages, m.connects, up)
+	m.unregister = sync.OnceFunc(unregister) // another may have registered them since
+	return m, err
 }
 
 func (m *metrics) message(r reason) { m.messages.WithLabelValues(string(r)).Inc() }

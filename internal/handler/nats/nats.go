@@ -50,7 +50,7 @@ func open(c *Config, env handler.Env) (*publisher, error) {
 		p.end()
 		return nil, err
 	}
-	if p.metrics, err = register(env.Registerer, func() bool { _, connected, _ := p.state.questions(); return connected }); err != nil {
+	if p.metrics, err = register(env, func() bool { _, connected, _ := p.state.questions(); return connected }); err != nil {
 		p.end()
 		return nil, err
 	}

@@ -140,7 +140,7 @@ func TestASecretThatIsMendedIsTakenWithoutARestart(t *testing.T) {
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}
-	untilReady(t, h, "auth.password_file: stat "+file+": no such file or directory: write it, or mend the path")
+	untilReady(t, h, "auth.password_file: "+file+": there is no such file: write it, or mend the path")
 	if err := os.WriteFile(file, []byte(password), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -267,17 +267,17 @@ func TestTLS(t *testing.T) {
 	address := secure.Addr().String()
 	for _, test := range []struct {
 		rule, server string
-		tls          *nats.TLS
+		tls          *handler.TLS
 		want         string // of the error; empty: done
 	}{
-		{"own authority and certificate", "nats://" + address, &nats.TLS{CAFile: ours.file(), CertFile: certFile, KeyFile: keyFile}, ""},
-		{"as the server's address asks for", "tls://" + address, &nats.TLS{CAFile: ours.file(), CertFile: certFile, KeyFile: keyFile}, ""},
-		{"a server of another authority", "nats://" + address, &nats.TLS{CAFile: theirs.file(), CertFile: certFile, KeyFile: keyFile}, "see to tls.ca_file"},
-		{"the system's authorities", "nats://" + address, &nats.TLS{}, "see to tls.ca_file"},
-		{"no certificate where one is asked for", "nats://" + address, &nats.TLS{CAFile: ours.file()}, "tls: certificate required"},
-		{"a certificate of another authority", "nats://" + address, &nats.TLS{CAFile: ours.file(), CertFile: otherCert, KeyFile: otherKey}, "tls: "},
+		{"own authority and certificate", "nats://" + address, &handler.TLS{CAFile: ours.file(), CertFile: certFile, KeyFile: keyFile}, ""},
+		{"as the server's address asks for", "tls://" + address, &handler.TLS{CAFile: ours.file(), CertFile: certFile, KeyFile: keyFile}, ""},
+		{"a server of another authority", "nats://" + address, &handler.TLS{CAFile: theirs.file(), CertFile: certFile, KeyFile: keyFile}, "see to tls.ca_file"},
+		{"the system's authorities", "nats://" + address, &handler.TLS{}, "see to tls.ca_file"},
+		{"no certificate where one is asked for", "nats://" + address, &handler.TLS{CAFile: ours.file()}, "tls: certificate required"},
+		{"a certificate of another authority", "nats://" + address, &handler.TLS{CAFile: ours.file(), CertFile: otherCert, KeyFile: otherKey}, "tls: "},
 		{"a server that asks for TLS unasked", "nats://" + address, nil, "see to tls.ca_file"},
-		{"a server without TLS", plain.ClientURL(), &nats.TLS{CAFile: ours.file()}, "the server has no TLS"},
+		{"a server without TLS", plain.ClientURL(), &handler.TLS{CAFile: ours.file()}, "the server has no TLS"},
 		{"an address that asks for it of a server without TLS", "tls://" + plain.Addr().String(), nil, "the server has no TLS"},
 	} {
 		t.Run(test.rule, func(t *testing.T) {
@@ -307,7 +307,7 @@ func TestACertificateThatIsRenewedIsTakenWithoutARestart(t *testing.T) {
 	create(t, operator(t, s, client.RootCAs(ours.file()), client.ClientCert(certFile, keyFile)), nil)
 	config := configured(s.ClientURL())
 	outdatedCert, outdatedKey := theirs.issue()
-	config.TLS = &nats.TLS{CAFile: theirs.file(), CertFile: outdatedCert, KeyFile: outdatedKey}
+	config.TLS = &handler.TLS{CAFile: theirs.file(), CertFile: outdatedCert, KeyFile: outdatedKey}
 	h := open(t, config)
 	untilReady(t, h, "see to tls.ca_file")
 	for from, to := range map[string]string{certFile: outdatedCert, keyFile: outdatedKey, ours.file(): config.TLS.CAFile} {
@@ -335,11 +335,11 @@ func TestOpenSaysWhatIsWrongWithAFile(t *testing.T) {
 	user := func(path string) *nats.Auth { return &nats.Auth{Username: "u", PasswordFile: path} }
 	for _, test := range []struct {
 		rule string
-		tls  *nats.TLS
+		tls  *handler.TLS
 		auth *nats.Auth
 		want string
 	}{
-		{"a password file that is not there", nil, user(missing), "auth.password_file: stat " + missing + ": no such file or directory: write it, or mend the path"},
+		{"a password file that is not there", nil, user(missing), "auth.password_file: " + missing + ": there is no such file: write it, or mend the path"},
 		{"a password file that is a folder", nil, user(filepath.Dir(missing)), "is not a file"},
 		{"an empty password file", nil, user(write(t, "p", "\n")), "is empty: write the secret into it"},
 		{"a password of two lines", nil, user(write(t, "p", password+"\n"+password+"\n")), "has several lines"},
@@ -348,11 +348,11 @@ func TestOpenSaysWhatIsWrongWithAFile(t *testing.T) {
 		{"a seed that is none", nil, &nats.Auth{NkeyFile: write(t, "n", password)}, "holds no seed of an nkey, which begins with SU"},
 		{"the seed of an account", nil, &nats.Auth{NkeyFile: write(t, "n", accountSeed)}, "holds the seed of something else than a user"},
 		{"credentials that are none", nil, &nats.Auth{CredsFile: write(t, "c", password)}, "auth.creds_file: "},
-		{"credentials that are not there", nil, &nats.Auth{CredsFile: missing}, "auth.creds_file: stat"},
-		{"authorities that are none", &nats.TLS{CAFile: write(t, "ca", password)}, nil, "tls.ca_file: "},
-		{"a certificate that is none", &nats.TLS{CertFile: write(t, "c", password), KeyFile: keyFile}, nil, "tls.cert_file: "},
-		{"the key of another certificate", &nats.TLS{CertFile: certFile, KeyFile: otherKey}, nil, "private key does not match"},
-		{"a key that is not there", &nats.TLS{CertFile: certFile, KeyFile: missing}, nil, "tls.key_file: "},
+		{"credentials that are not there", nil, &nats.Auth{CredsFile: missing}, "auth.creds_file: " + missing + ": there is no such file"},
+		{"authorities that are none", &handler.TLS{CAFile: write(t, "ca", password)}, nil, "tls.ca_file: "},
+		{"a certificate that is none", &handler.TLS{CertFile: write(t, "c", password), KeyFile: keyFile}, nil, "tls.cert_file: "},
+		{"the key of another certificate", &handler.TLS{CertFile: certFile, KeyFile: otherKey}, nil, "private key does not match"},
+		{"a key that is not there", &handler.TLS{CertFile: certFile, KeyFile: missing}, nil, "tls.key_file: "},
 	} {
 		t.Run(test.rule, func(t *testing.T) {
 			t.Parallel()
@@ -383,7 +383,7 @@ func TestASecretThatANetworkSeesIsWarnedOf(t *testing.T) {
 		{"loopback", "nats://127.0.0.1:1", func(*nats.Config) {}, false},
 		{"localhost", "nats://localhost", func(*nats.Config) {}, false},
 		{"loopback of IPv6", "nats://[::1]:1", func(*nats.Config) {}, false},
-		{"TLS", "nats://nats.invalid", func(c *nats.Config) { c.TLS = &nats.TLS{} }, false},
+		{"TLS", "nats://nats.invalid", func(c *nats.Config) { c.TLS = &handler.TLS{} }, false},
 		{"TLS by the address", "tls://nats.invalid", func(*nats.Config) {}, false},
 		{"an nkey", "nats://nats.invalid", func(c *nats.Config) { c.Auth = &nats.Auth{NkeyFile: "/n"} }, false},
 		{"nobody", "nats://nats.invalid", func(c *nats.Config) { c.Auth = nil }, false},
@@ -414,7 +414,7 @@ func TestValidate(t *testing.T) {
 		{"everything", func(c *nats.Config) {
 			c.Servers = []string{"nats://nats-1.example.com", "tls://[2001:db8::1]:4222"}
 			c.Subject, c.Stream, c.Mode = "a.{service}_{kind}.{account}", "A-b_1", nats.Binary
-			c.TLS, c.Auth = &nats.TLS{}, &nats.Auth{Username: "u", PasswordFile: "/p"}
+			c.TLS, c.Auth = &handler.TLS{}, &nats.Auth{Username: "u", PasswordFile: "/p"}
 		}, ""},
 		{"no servers", func(c *nats.Config) { c.Servers = nil }, "servers: missing"},
 		{"a server without a scheme", func(c *nats.Config) { c.Servers = []string{"nats://a", "b:4222"} }, "servers[1]: is not nats://HOST:PORT"},
@@ -439,7 +439,7 @@ func TestValidate(t *testing.T) {
 		{"a subject that may come to be long", func(c *nats.Config) { c.Subject = strings.Repeat("{account}", 4) }, "subject: can come to more than 255"},
 		{"a stream with a dot", func(c *nats.Config) { c.Stream = "a.b" }, "stream: is no name of a stream"},
 		{"a mode that is none", func(c *nats.Config) { c.Mode = "batch" }, "mode: must be structured or binary"},
-		{"a certificate without its key", func(c *nats.Config) { c.TLS = &nats.TLS{CertFile: "/c"} }, "tls: cert_file and key_file go together"},
+		{"a certificate without its key", func(c *nats.Config) { c.TLS = &handler.TLS{CertFile: "/c"} }, "tls: cert_file and key_file go together"},
 		{"auth without anything", func(c *nats.Config) { c.Auth = &nats.Auth{} }, "auth: give one of"},
 		{"two ways to log in", func(c *nats.Config) { c.Auth = &nats.Auth{CredsFile: "/c", TokenFile: "/t"} }, "auth: give one of"},
 		{"a user without a password", func(c *nats.Config) { c.Auth = &nats.Auth{Username: "u"} }, "auth.password_file: missing"},
@@ -463,7 +463,7 @@ func TestValidate(t *testing.T) {
 
 func TestPathsAreThoseOfAllFiles(t *testing.T) {
 	t.Parallel()
-	c := &nats.Config{TLS: &nats.TLS{CAFile: "a", CertFile: "b", KeyFile: "c"}, Auth: &nats.Auth{CredsFile: "d", NkeyFile: "e", PasswordFile: "f", TokenFile: "g"}}
+	c := &nats.Config{TLS: &handler.TLS{CAFile: "a", CertFile: "b", KeyFile: "c"}, Auth: &nats.Auth{CredsFile: "d", NkeyFile: "e", PasswordFile: "f", TokenFile: "g"}}
 	var got []string
 	for key, path := range c.Paths() {
 		got = append(got, *path+"="+key)
