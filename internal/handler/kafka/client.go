@@ -3,16 +3,14 @@ package kafka
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
-	"os"
-	"strings"
 	"sync"
 	"time"
+
+	"callbackd/internal/handler"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/sasl"
@@ -42,9 +40,12 @@ func (c *Config) options(hook kgo.Hook) ([]kgo.Opt, error) {
 	}
 	list = append(list, kgo.UnknownTopicRetries(unknownTopic))
 	if c.TLS != nil {
-		config, err := c.TLS.config()
+		config, err := c.TLS.Config()
 		if err != nil {
-			return nil, fmt.Errorf("tls.%w", err)
+			return nil, err
+		}
+		if c.TLS.CertFile != "" { // read for each connection, so that one that was renewed is taken without a restart
+			config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return c.TLS.Certificate() }
 		}
 		list = append(list, kgo.DialTLSConfig(config))
 	}
@@ -60,45 +61,6 @@ func (c *Config) options(hook kgo.Hook) ([]kgo.Opt, error) {
 func codecs() map[Compression]kgo.CompressionCodec {
 	return map[Compression]kgo.CompressionCodec{None: kgo.NoCompression(), Gzip: kgo.GzipCompression(), Snappy: kgo.SnappyCompression(),
 		LZ4: kgo.Lz4Compression(), Zstd: kgo.ZstdCompression()}
-}
-
-// config is the TLS of the connections. The client's certificate is read for each, so that one that was renewed is taken without a restart.
-func (t *TLS) config() (*tls.Config, error) {
-	config := &tls.Config{MinVersion: tls.VersionTLS12}
-	if t.CAFile != "" {
-		text, err := readFile(t.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("ca_file: %w", err)
-		}
-		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(text) {
-			return nil, fmt.Errorf("ca_file: %s holds no certificate in PEM", t.CAFile)
-		}
-	}
-	if t.CertFile == "" {
-		return config, nil
-	}
-	if _, err := t.certificate(); err != nil {
-		return nil, err
-	}
-	config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return t.certificate() }
-	return config, nil
-}
-
-func (t *TLS) certificate() (*tls.Certificate, error) {
-	certificate, err := readFile(t.CertFile)
-	if err != nil {
-		return nil, fmt.Errorf("cert_file: %w", err)
-	}
-	key, err := readFile(t.KeyFile)
-	if err != nil {
-		return nil, fmt.Errorf("key_file: %w", err)
-	}
-	pair, err := tls.X509KeyPair(certificate, key)
-	if err != nil {
-		return nil, fmt.Errorf("cert_file: %s with the key_file %s: %w", t.CertFile, t.KeyFile, err)
-	}
-	return &pair, nil
 }
 
 // mechanism reads the password anew for each connection, so that one that was changed is taken without a restart.
@@ -119,42 +81,12 @@ func (s *SASL) mechanism() sasl.Mechanism {
 	return scram.Sha512(auth)
 }
 
-// password reads the one line of the file, without what editors put around it unseen.
 func (s *SASL) password() (string, error) {
-	text, err := readFile(s.PasswordFile)
+	password, err := handler.ReadSecret(s.PasswordFile)
 	if err != nil {
 		return "", fmt.Errorf("sasl.password_file: %w", err)
 	}
-	password := strings.TrimSuffix(strings.TrimSuffix(strings.TrimPrefix(string(text), "\ufeff"), "\n"), "\r")
-	switch {
-	case password == "":
-		return "", fmt.Errorf("sasl.password_file: %s is empty: write the password into it", s.PasswordFile)
-	case strings.ContainsAny(password, "\r\n\x00"):
-		return "", fmt.Errorf("sasl.password_file: %s has several lines: a password has one", s.PasswordFile)
-	}
 	return password, nil
-}
-
-// readFile reads a file of bounded size.
-func readFile(path string) ([]byte, error) {
-	const most = 1 << 20
-	info, err := os.Stat(path)
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("%w: write it, or mend the path", err)
-	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("%s is not a file: name one", path)
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("%w: the user that callbackd runs as must be able to read it", err)
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, most+1))
-	if err == nil && len(text) > most {
-		err = fmt.Errorf("%s is larger than 1 MiB", path)
-	}
-	return text, err
 }
 
 // exposed reports whether the password goes over a network as it is.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"strconv"
 	"strings"
@@ -35,7 +36,7 @@ type Config struct {
 	Linger time.Duration `yaml:"linger"`
 	// MaxMessageBytes bounds a record, and a batch of them, before compression.
 	MaxMessageBytes handler.Bytes `yaml:"max_message_bytes"`
-	TLS             *TLS          `yaml:"tls,omitempty"`
+	TLS             *handler.TLS  `yaml:"tls,omitempty"`
 	SASL            *SASL         `yaml:"sasl,omitempty"`
 
 	// askEvery is how often brokers are asked how the topics stand.
@@ -55,15 +56,6 @@ const (
 	LZ4    Compression = "lz4"
 	Zstd   Compression = "zstd"
 )
-
-// TLS of the connections.
-type TLS struct {
-	// CAFile holds the authorities that the brokers' certificates may come from; default: those of the system.
-	CAFile string `yaml:"ca_file,omitempty"`
-	// CertFile and KeyFile are callbackd's own certificate.
-	CertFile string `yaml:"cert_file,omitempty"`
-	KeyFile  string `yaml:"key_file,omitempty"`
-}
 
 // SASL says who callbackd is.
 type SASL struct {
@@ -93,9 +85,7 @@ const (
 // Paths implements [handler.Files].
 func (c *Config) Paths() map[string]*string {
 	paths := map[string]*string{}
-	if c.TLS != nil {
-		paths["tls.ca_file"], paths["tls.cert_file"], paths["tls.key_file"] = &c.TLS.CAFile, &c.TLS.CertFile, &c.TLS.KeyFile
-	}
+	maps.Copy(paths, c.TLS.Paths())
 	if c.SASL != nil {
 		paths["sasl.password_file"] = &c.SASL.PasswordFile
 	}
@@ -130,13 +120,19 @@ func (c *Config) Validate() []error {
 	if c.MaxMessageBytes < smallestMessage || c.MaxMessageBytes > largestMessage {
 		bad("max_message_bytes: must be %s to %s; %s is the default, and that of Kafka", smallestMessage, largestMessage, defaultMessage)
 	}
-	if t := c.TLS; t != nil && (t.CertFile == "") != (t.KeyFile == "") {
-		bad("tls: cert_file and key_file go together: give both, or none")
-	}
+	problems = append(problems, c.TLS.Validate()...)
 	if c.SASL != nil {
 		problems = append(problems, c.SASL.validate()...)
 	}
 	return problems
+}
+
+// Warnings implements [handler.Warner].
+func (c *Config) Warnings() []error {
+	if c.exposed() {
+		return []error{errors.New("sasl.mechanism: PLAIN without tls shows the password to the network: add tls, or take SCRAM-SHA-512")}
+	}
+	return nil
 }
 
 func checkBroker(broker string) error {

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -87,6 +88,8 @@ func advise(err error, c *Config, topic string) error {
 		return fmt.Errorf("%w: see to sasl.username and sasl.password_file", err)
 	case errors.As(err, &certificate):
 		return fmt.Errorf("%w: see to tls.ca_file, and to the names that brokers are known by", err)
+	case errors.Is(err, io.EOF):
+		return fmt.Errorf("%w: the broker closed the connection: see whether it expects tls, or another user or password in sasl", err)
 	case errors.Is(err, kgo.ErrMaxBuffered):
 		return fmt.Errorf("%w: its records wait for the brokers' answers", err)
 	case reasonOf(err) != unknownTopic:

@@ -65,14 +65,11 @@ func open(c *Config, env handler.Env) (*producer, error) {
 	if _, err := p.batched.client(); err != nil {
 		return nil, err
 	}
-	if p.metrics, err = register(env.Registerer, p.batched.buffered); err != nil {
+	if p.metrics, err = register(env, p.batched.buffered); err != nil {
 		p.batched.close()
 		return nil, err
 	}
 	hook.metrics.Store(p.metrics)
-	if c.exposed() {
-		env.Log.Warn("the password of SASL goes over the network as it is: add tls to this handler, or take SCRAM-SHA-512")
-	}
 	if t := c.fixedTopic(); t != "" {
 		p.state.watch(t)
 	}
@@ -88,7 +85,7 @@ func (p *producer) Handle(ctx context.Context, d *handler.Delivery) error {
 	}
 	r, err := p.config.record(d)
 	if err != nil {
-		return handler.Permanent(err)
+		return err
 	}
 	if n := size(r); n > int(p.config.MaxMessageBytes) {
 		p.metrics.record(tooLarge)
@@ -195,7 +192,7 @@ func (p *producer) unanswered(ctx context.Context, topic string) error {
 }
 
 // Ready implements [handler.Readier].
-func (p *producer) Ready() error { return p.state.err() }
+func (p *producer) Ready() error { return p.state.Ready() }
 
 // Close implements [handler.Handler]. Records that nobody waits for any more are let go: their deliveries will be made again.
 func (p *producer) Close() error {

@@ -1,7 +1,7 @@
 package kafka
 
 import (
-	"fmt"
+	"callbackd/internal/handler"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -10,13 +10,12 @@ import (
 type metrics struct {
 	records, connects *prometheus.CounterVec
 	batches, bytes    prometheus.Counter
-	reg               prometheus.Registerer
-	registered        []prometheus.Collector
+	unregister        func()
 }
 
 // register makes the metrics, with every label set, so that zero shows.
-func register(reg prometheus.Registerer, buffered func() int64) (*metrics, error) {
-	m := &metrics{reg: reg,
+func register(env handler.Env, buffered func() int64) (m *metrics, err error) {
+	m = &metrics{
 		records: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "callbackd", Subsystem: "kafka", Name: "records_total",
 			Help: "Records by what became of them."}, []string{"result"}),
 		batches: prometheus.NewCounter(prometheus.CounterOpts{Namespace: "callbackd", Subsystem: "kafka", Name: "batches_total",
@@ -34,22 +33,8 @@ func register(reg prometheus.Registerer, buffered func() int64) (*metrics, error
 	for _, result := range []string{"done", "failed"} {
 		m.connects.WithLabelValues(result)
 	}
-	for _, c := range []prometheus.Collector{m.records, m.batches, m.bytes, m.connects, buffering} {
-		if err := reg.Register(c); err != nil {
-			m.unregister()
-			return nil, fmt.Errorf("register metrics: %w", err)
-		}
-		m.registered = append(m.registered, c)
-	}
-	return m, nil
-}
-
-// unregister takes back what was registered, and not what another bears the name of.
-func (m *metrics) unregister() {
-	for _, c := range m.registered {
-		m.reg.Unregister(c)
-	}
-	m.registered = nil
+	m.unregister, err = env.Register(m.records, m.batches, m.bytes, m.connects, buffering)
+	return m, err
 }
 
 func (m *metrics) record(r reason) { m.records.WithLabelValues(string(r)).Inc() }

@@ -1,13 +1,12 @@
 package kafka
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
-	"time"
 
 	"callbackd/internal/handler"
 
@@ -17,13 +16,15 @@ import (
 // record makes the record of a delivery: the event as CloudEvents' Kafka binding has it in structured mode, its attributes in headers beside it.
 func (c *Config) record(d *handler.Delivery) (*kgo.Record, error) {
 	e := d.Event()
-	var value bytes.Buffer
-	encoder := json.NewEncoder(&value)
-	encoder.SetEscapeHTML(false) // it is no HTML, and is read by people too
-	if err := encoder.Encode(e); err != nil {
-		return nil, fmt.Errorf("marshal event: %w", err)
+	value, err := e.JSON()
+	if err != nil {
+		return nil, err
 	}
-	r := &kgo.Record{Topic: c.topicOf(d), Value: bytes.TrimSuffix(value.Bytes(), []byte("\n")), Headers: headers(e)}
+	list, err := headers(e)
+	if err != nil {
+		return nil, err
+	}
+	r := &kgo.Record{Topic: c.topicOf(d), Value: value, Headers: list}
 	if e.Subject != "" {
 		r.Key = []byte(e.Subject)
 	}
@@ -31,28 +32,18 @@ func (c *Config) record(d *handler.Delivery) (*kgo.Record, error) {
 }
 
 // headers are the attributes of the event, so that a consumer can tell what it has, and whether it had it before, without reading the JSON.
-func headers(e handler.Event) []kgo.RecordHeader {
+func headers(e handler.Event) ([]kgo.RecordHeader, error) {
+	attributes, err := e.Attributes()
+	if err != nil {
+		return nil, err
+	}
 	list := []kgo.RecordHeader{{Key: "content-type", Value: []byte("application/cloudevents+json; charset=UTF-8")}}
-	add := func(name, value string) {
-		if value != "" {
-			list = append(list, kgo.RecordHeader{Key: "ce_" + name, Value: []byte(value)})
+	for _, name := range slices.Sorted(maps.Keys(attributes)) {
+		if name != "datacontenttype" { // which is about the data within the value
+			list = append(list, kgo.RecordHeader{Key: "ce_" + name, Value: []byte(attributes[name])})
 		}
 	}
-	add("specversion", e.SpecVersion)
-	add("id", e.ID)
-	add("source", e.Source)
-	add("type", e.Type)
-	add("subject", e.Subject)
-	add("time", e.Time.Format(time.RFC3339Nano))
-	add("service", e.Service)
-	add("account", e.Account)
-	add("sequence", e.Sequence)
-	add("flags", e.Flags)
-	add("requestid", e.RequestID)
-	if e.Replay {
-		add("replay", "true")
-	}
-	return list
+	return list, nil
 }
 
 // size is what of a record counts against max_message_bytes, a few bytes of lengths aside.

@@ -26,8 +26,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
-	"go.uber.org/zap"
-	"go.uber.org/zap/zaptest/observer"
 )
 
 const password = "s3cret-Pa55"
@@ -175,14 +173,14 @@ func TestTLS(t *testing.T) {
 	otherCert, otherKey := theirs.issue()
 	for _, test := range []struct {
 		rule string
-		tls  *kafka.TLS
+		tls  *handler.TLS
 		want string // of the error; empty: done
 	}{
-		{"own authority and certificate", &kafka.TLS{CAFile: ours.file(), CertFile: certFile, KeyFile: keyFile}, ""},
-		{"a broker of another authority", &kafka.TLS{CAFile: theirs.file(), CertFile: certFile, KeyFile: keyFile}, "see to tls.ca_file"},
-		{"the system's authorities", &kafka.TLS{CertFile: certFile, KeyFile: keyFile}, "see to tls.ca_file"},
-		{"no certificate where one is asked for", &kafka.TLS{CAFile: ours.file()}, "certificate required"},
-		{"a certificate of another authority", &kafka.TLS{CAFile: ours.file(), CertFile: otherCert, KeyFile: otherKey}, "tls: "},
+		{"own authority and certificate", &handler.TLS{CAFile: ours.file(), CertFile: certFile, KeyFile: keyFile}, ""},
+		{"a broker of another authority", &handler.TLS{CAFile: theirs.file(), CertFile: certFile, KeyFile: keyFile}, "see to tls.ca_file"},
+		{"the system's authorities", &handler.TLS{CertFile: certFile, KeyFile: keyFile}, "see to tls.ca_file"},
+		{"no certificate where one is asked for", &handler.TLS{CAFile: ours.file()}, "certificate required"},
+		{"a certificate of another authority", &handler.TLS{CAFile: ours.file(), CertFile: otherCert, KeyFile: otherKey}, "tls: "},
 		{"no TLS", nil, "is TLS missing?"},
 	} {
 		t.Run(test.rule, func(t *testing.T) {
@@ -216,7 +214,7 @@ func TestACertificateThatIsRenewedIsTakenWithoutARestart(t *testing.T) {
 	c := brokers(t, kfake.TLS(&tls.Config{Certificates: []tls.Certificate{pair}, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert}))
 	config := configured(c.ListenAddrs()...)
 	outdated, outdatedKey := theirs.issue()
-	config.TLS = &kafka.TLS{CAFile: ours.file(), CertFile: outdated, KeyFile: outdatedKey}
+	config.TLS = &handler.TLS{CAFile: ours.file(), CertFile: outdated, KeyFile: outdatedKey}
 	h := open(t, config)
 	if err := h.Handle(soon(t), numbered(1)); err == nil {
 		t.Fatal("a certificate of nobody's is taken")
@@ -247,19 +245,19 @@ func TestOpenSaysWhatIsWrongWithAFile(t *testing.T) {
 	large := strings.Repeat(password, 1<<17)
 	for _, test := range []struct {
 		rule string
-		tls  *kafka.TLS
+		tls  *handler.TLS
 		sasl *kafka.SASL
 		want string
 	}{
-		{"a password file that is not there", nil, sasl(missing), "sasl.password_file: stat " + missing + ": no such file or directory: write it, or mend the path"},
+		{"a password file that is not there", nil, sasl(missing), "sasl.password_file: " + missing + ": there is no such file: write it, or mend the path"},
 		{"a password file that is a folder", nil, sasl(filepath.Dir(missing)), "is not a file"},
-		{"an empty password file", nil, sasl(write(t, "p", "\n")), "is empty: write the password into it"},
+		{"an empty password file", nil, sasl(write(t, "p", "\n")), "is empty: write the secret into it"},
 		{"a password of two lines", nil, sasl(write(t, "p", password+"\n"+password+"\n")), "has several lines"},
 		{"a password file without end", nil, sasl(write(t, "p", large)), "is larger than 1 MiB"},
-		{"authorities that are none", &kafka.TLS{CAFile: write(t, "ca", password)}, nil, "holds no certificate in PEM"},
-		{"a certificate that is none", &kafka.TLS{CertFile: write(t, "c", password), KeyFile: keyFile}, nil, "tls.cert_file: "},
-		{"the key of another certificate", &kafka.TLS{CertFile: certFile, KeyFile: otherKey}, nil, "private key does not match"},
-		{"a key that is not there", &kafka.TLS{CertFile: certFile, KeyFile: missing}, nil, "tls.key_file: "},
+		{"authorities that are none", &handler.TLS{CAFile: write(t, "ca", password)}, nil, "holds no certificate in PEM"},
+		{"a certificate that is none", &handler.TLS{CertFile: write(t, "c", password), KeyFile: keyFile}, nil, "tls.cert_file: "},
+		{"the key of another certificate", &handler.TLS{CertFile: certFile, KeyFile: otherKey}, nil, "private key does not match"},
+		{"a key that is not there", &handler.TLS{CertFile: certFile, KeyFile: missing}, nil, "tls.key_file: "},
 	} {
 		t.Run(test.rule, func(t *testing.T) {
 			t.Parallel()
@@ -289,7 +287,7 @@ func TestAPasswordThatANetworkSeesIsWarnedOf(t *testing.T) {
 		{"127.0.0.1:1", func(*kafka.Config) {}, false},
 		{"localhost:1", func(*kafka.Config) {}, false},
 		{"[::1]:1", func(*kafka.Config) {}, false},
-		{"kafka.invalid:9092", func(c *kafka.Config) { c.TLS = &kafka.TLS{} }, false},
+		{"kafka.invalid:9092", func(c *kafka.Config) { c.TLS = &handler.TLS{} }, false},
 		{"kafka.invalid:9092", func(c *kafka.Config) { c.SASL.Mechanism = kafka.ScramSHA512 }, false},
 		{"kafka.invalid:9092", func(c *kafka.Config) { c.SASL = nil }, false},
 	} {
@@ -298,12 +296,8 @@ func TestAPasswordThatANetworkSeesIsWarnedOf(t *testing.T) {
 			config := configured(test.broker)
 			config.SASL = &kafka.SASL{Mechanism: kafka.Plain, Username: "u", PasswordFile: write(t, "p", password)}
 			test.change(config)
-			core, log := observer.New(zap.WarnLevel)
-			env := environment()
-			env.Log = zap.New(core)
-			openWith(t, config, env)
-			if warned := log.FilterMessageSnippet("goes over the network").Len() > 0; warned != test.warned {
-				t.Errorf("warned: %t, want %t", warned, test.warned)
+			if warnings := config.Warnings(); len(warnings) > 0 != test.warned {
+				t.Errorf("warnings are %v, want some: %t", warnings, test.warned)
 			}
 		})
 	}
@@ -320,7 +314,7 @@ func TestValidate(t *testing.T) {
 		{"everything", func(c *kafka.Config) {
 			c.Brokers = []string{"kafka-1.example.com:9093", "[2001:db8::1]:9092"}
 			c.Topic, c.Compression, c.Linger, c.MaxMessageBytes = "a.{service}_{kind}-{account}", kafka.Zstd, 0, 64<<20
-			c.TLS, c.SASL = &kafka.TLS{}, &kafka.SASL{Mechanism: kafka.ScramSHA256, Username: "u", PasswordFile: "/p"}
+			c.TLS, c.SASL = &handler.TLS{}, &kafka.SASL{Mechanism: kafka.ScramSHA256, Username: "u", PasswordFile: "/p"}
 		}, ""},
 		{"no brokers", func(c *kafka.Config) { c.Brokers = nil }, "brokers: missing"},
 		{"a broker without a port", func(c *kafka.Config) { c.Brokers = []string{"a:9092", "b"} }, "brokers[1]: is not HOST:PORT"},
@@ -338,7 +332,7 @@ func TestValidate(t *testing.T) {
 		{"a long linger", func(c *kafka.Config) { c.Linger = time.Minute }, "linger: must be"},
 		{"small messages", func(c *kafka.Config) { c.MaxMessageBytes = 1000 }, "max_message_bytes: must be"},
 		{"large messages", func(c *kafka.Config) { c.MaxMessageBytes = 65 << 20 }, "max_message_bytes: must be"},
-		{"a certificate without its key", func(c *kafka.Config) { c.TLS = &kafka.TLS{CertFile: "/c"} }, "tls: cert_file and key_file go together"},
+		{"a certificate without its key", func(c *kafka.Config) { c.TLS = &handler.TLS{CertFile: "/c"} }, "tls: cert_file and key_file go together"},
 		{"SASL without anything", func(c *kafka.Config) { c.SASL = &kafka.SASL{} }, "sasl.mechanism: must be; sasl.username: missing; sasl.password_file: missing"},
 	} {
 		t.Run(test.rule, func(t *testing.T) {
@@ -364,7 +358,7 @@ func TestValidate(t *testing.T) {
 
 func TestPathsAreThoseOfAllFiles(t *testing.T) {
 	t.Parallel()
-	c := &kafka.Config{TLS: &kafka.TLS{CAFile: "a", CertFile: "b", KeyFile: "c"}, SASL: &kafka.SASL{PasswordFile: "d"}}
+	c := &kafka.Config{TLS: &handler.TLS{CAFile: "a", CertFile: "b", KeyFile: "c"}, SASL: &kafka.SASL{PasswordFile: "d"}}
 	got := map[string]string{}
 	for key, path := range c.Paths() {
 		got[key] = *path

@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"callbackd/internal/handler"
+
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -20,7 +22,7 @@ import (
 
 // standing is what is known of the brokers and the topics.
 type standing struct {
-	log *zap.Logger
+	handler.Readiness
 
 	mu         sync.Mutex
 	broker     string           // that was last connected to
@@ -30,16 +32,10 @@ type standing struct {
 }
 
 func newStanding(log *zap.Logger) *standing {
-	return &standing{log: log, topics: make(map[string]error)}
+	return &standing{Readiness: handler.Readiness{Log: log}, topics: make(map[string]error)}
 }
 
-// err is the trouble that there is.
-func (s *standing) err() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.trouble()
-}
-
+// trouble is what there is to say, if anything. The lock is held.
 func (s *standing) trouble() error {
 	if s.brokers != nil {
 		return s.brokers
@@ -52,19 +48,12 @@ func (s *standing) trouble() error {
 	return nil
 }
 
-// change makes a change, and logs when trouble begins with it or ends.
+// change makes a change, and notes the trouble that there is then.
 func (s *standing) change(what func()) {
 	s.mu.Lock()
-	before := s.trouble()
+	defer s.mu.Unlock()
 	what()
-	after := s.trouble()
-	s.mu.Unlock()
-	switch {
-	case before == nil && after != nil:
-		s.log.Warn("not ready: deliveries wait until this is mended", zap.Error(after))
-	case before != nil && after == nil:
-		s.log.Info("ready again")
-	}
+	s.Note(s.trouble())
 }
 
 // watch makes a topic known.

@@ -70,6 +70,8 @@ func (t *table) advice(code string) string {
 	switch code {
 	case noArbiter:
 		return ": nothing makes the column unique by which a delivery is known again: " + t.c.uniqueIndex()
+	case wrongPassword, noLogin:
+		return ": see to the user in dsn, its password in password_file, and pg_hba.conf of the server"
 	case privilege:
 		return ": let the user in: " + oneLine(errors.New(t.c.Grants()))
 	}

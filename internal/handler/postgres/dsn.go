@@ -3,7 +3,6 @@ package postgres
 import (
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net/netip"
 	"net/url"
@@ -148,26 +147,4 @@ func (d dsn) pool() (*pgxpool.Config, error) {
 	c.ConnConfig.Password = ""
 	c.ConnConfig.RuntimeParams = map[string]string{"application_name": d.settings["application_name"], "timezone": "UTC"}
 	return c, nil
-}
-
-// readPassword reads the one line of a file. No error quotes it.
-func readPassword(path string) (string, error) {
-	const longest = 4 << 10
-	f, err := os.Open(path)
-	if err != nil {
-		return "", fmt.Errorf("password_file: %w: write the password into it, or mend the path", err)
-	}
-	defer f.Close()
-	content, err := io.ReadAll(io.LimitReader(f, longest+1))
-	if err != nil {
-		return "", fmt.Errorf("password_file: %w", err)
-	}
-	password := strings.TrimSuffix(strings.TrimSuffix(strings.TrimPrefix(string(content), "\ufeff"), "\n"), "\r")
-	switch {
-	case password == "":
-		return "", fmt.Errorf("password_file: %s is empty: write the password into it", path)
-	case len(content) > longest || strings.ContainsAny(password, "\r\n\x00"):
-		return "", fmt.Errorf("password_file: %s has several lines or is too long: a password has one line", path)
-	}
-	return password, nil
 }

@@ -41,9 +41,10 @@ type table struct {
 	checking chan struct{}            // holds one while the table is looked at
 	narrow   atomic.Pointer[[]string] // what takes less than its configured type
 
-	mu    sync.Mutex
-	fit   bool  // the table was looked at, and nothing has failed since
-	fault error // why it takes nothing
+	handler.Readiness // why the table takes nothing
+
+	mu  sync.Mutex
+	fit bool // it was looked at, and nothing has failed since
 
 	stop     context.CancelFunc
 	watching sync.WaitGroup
@@ -68,8 +69,8 @@ func open(c *Config, env handler.Env) (*table, error) {
 	}
 	if c.PasswordFile != "" {
 		settings.BeforeConnect = func(_ context.Context, connection *pgx.ConnConfig) (err error) {
-			if connection.Password, err = readPassword(c.PasswordFile); err != nil {
-				return fmt.Errorf("%w: %w", errPassword, err)
+			if connection.Password, err = handler.ReadSecret(c.PasswordFile); err != nil {
+				return fmt.Errorf("%w: password_file: %w", errPassword, err)
 			}
 			return nil
 		}
@@ -80,9 +81,9 @@ func open(c *Config, env handler.Env) (*table, error) {
 		stop()
 		return nil, err
 	}
-	t := &table{c: c, user: d.user, log: env.Log, pool: pool, stop: stop, checking: make(chan struct{}, 1),
+	t := &table{c: c, user: d.user, log: env.Log, Readiness: handler.Readiness{Log: env.Log}, pool: pool, stop: stop, checking: make(chan struct{}, 1),
 		insertion: c.insertion(func(i int) string { return "$" + strconv.Itoa(i+1) })}
-	if t.metrics, err = newMetrics(env.Registerer, pool); err != nil {
+	if t.metrics, err = newMetrics(env, pool); err != nil {
 		stop()
 		pool.Close()
 		return nil, err
@@ -119,24 +120,12 @@ func (t *table) Handle(ctx context.Context, d *handler.Delivery) error {
 	return nil
 }
 
-// Ready implements [handler.Readier].
-func (t *table) Ready() error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.fault
-}
-
 // note notes that the table takes rows, or why it does not. It is looked at again before the next row.
 func (t *table) note(fault error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	switch {
-	case fault != nil && (t.fault == nil || t.fault.Error() != fault.Error()):
-		t.log.Warn("the table takes nothing; its deliveries wait", zap.Error(fault))
-	case fault == nil && t.fault != nil:
-		t.log.Info("the table takes rows again")
-	}
-	t.fit, t.fault = fault == nil, fault
+	t.fit = fault == nil
+	t.Note(fault)
 }
 
 func (t *table) isFit() bool {

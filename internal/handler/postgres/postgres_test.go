@@ -277,7 +277,7 @@ func TestWhatAnOperatorHasToMend(t *testing.T) {
 		{"a read-only role", "ALTER ROLE U SET default_transaction_read_only = on", "the database is read only, as a standby is: name the primary in dsn",
 			"ALTER ROLE U RESET default_transaction_read_only"},
 		{"no log-in", "ALTER ROLE U NOLOGIN", "not permitted to log in", "ALTER ROLE U LOGIN"},
-		{"another password", "ALTER ROLE U PASSWORD 'changed'", "password authentication failed for user", "ALTER ROLE U PASSWORD '" + password + "'"},
+		{"another password", "ALTER ROLE U PASSWORD 'changed'", "(SQLSTATE 28P01): see to the user in dsn, its password in password_file", "ALTER ROLE U PASSWORD '" + password + "'"},
 	} {
 		t.Run(test.rule, func(t *testing.T) {
 			t.Parallel()
@@ -303,7 +303,7 @@ func TestWhatAnOperatorHasToMend(t *testing.T) {
 			if test.mend == "GRANT" && !strings.Contains(ready(h), strings.Join(strings.Fields(mend), " ")) {
 				t.Errorf("Ready says %q, want the statements %q", ready(h), mend)
 			}
-			if b.log.FilterMessageSnippet("takes nothing").Len() == 0 {
+			if b.log.FilterMessageSnippet("not ready").Len() == 0 {
 				t.Error("the log does not tell")
 			}
 			b.exec("%s", mend)
@@ -627,7 +627,7 @@ func TestAPasswordThatIsChanged(t *testing.T) {
 	if err := os.Remove(c.PasswordFile); err != nil {
 		t.Fatal(err)
 	}
-	want(t, h.Handle(t.Context(), usage()), "retry", "no such file or directory: write the password into it")
+	want(t, h.Handle(t.Context(), usage()), "retry", "there is no such file: write it, or mend the path")
 	if err := os.WriteFile(c.PasswordFile, []byte("\ufeffchanged\r\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -52,14 +52,12 @@ func (t columnType) takenBy() []string {
 
 // row is a delivery as the values of the columns, each a text or nil. Its errors name the column, and not the value.
 func row(columns []Column, d *handler.Delivery) ([]any, error) {
-	var whole bytes.Buffer
-	encoder := json.NewEncoder(&whole)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(d.Event()); err != nil {
-		return nil, fmt.Errorf("marshal event: %w", err)
+	whole, err := d.Event().JSON()
+	if err != nil {
+		return nil, err
 	}
 	var event any
-	decoder := json.NewDecoder(bytes.NewReader(whole.Bytes()))
+	decoder := json.NewDecoder(bytes.NewReader(whole))
 	decoder.UseNumber()
 	if err := decoder.Decode(&event); err != nil {
 		return nil, fmt.Errorf("unmarshal event: %w", err)

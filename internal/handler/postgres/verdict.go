@@ -17,6 +17,8 @@ import (
 const (
 	foreignKey         = "23503"
 	readOnly           = "25006"
+	noLogin            = "28000"
+	wrongPassword      = "28P01"
 	privilege          = "42501"
 	noArbiter          = "42P10" // ON CONFLICT finds no unique index
 	lockNotAvailable   = "55P03"
