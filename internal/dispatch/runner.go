@@ -154,7 +154,7 @@ const claimEvery = 5 * time.Millisecond
 const drainEvery = 20 * time.Millisecond
 
 // drainAtLeast is how many deliveries of a backlog are claimed for each callback that arrives meanwhile.
-const drainAtLeast = 1.2
+const drainAtLeast = 1.1
 
 // claimRetry is the pause after a claim that failed. New arrivals do not cut it short: they would make it no pause at all.
 const claimRetry = time.Second

@@ -151,6 +151,37 @@ var operating = []rule{
 		s.Advance(time.Hour)
 		s.wantClaimed("when the time is over that the handler asked for", "log", seqs[1])
 	}},
+	{"a probe is of what has not failed, then of what has been due for longest, and of no claim", func(s *suite) {
+		s.register("log")
+		for _, name := range names("", 6) {
+			s.append(s.arrival(name, "log"))
+		}
+		for i, d := range s.claim("log", 3) {
+			s.settle(d, inbox.Settlement{Verdict: inbox.VerdictRetry, DueAt: s.Now().Add(time.Duration(3-i) * time.Minute)})
+		}
+		s.Advance(time.Hour)
+		probe := func(rule string, want ...int64) inbox.Delivery {
+			s.Helper()
+			claimed, _, err := s.Probe(s.Context(), "log")
+			if err != nil || len(claimed) != 1 || !slices.Contains(want, claimed[0].Seq) {
+				s.Fatalf("%s: the probe is %+v, %v; want one of %v", rule, claimed, err, want)
+			}
+			return claimed[0]
+		}
+		ready := []int64{4, 5, 6}
+		for len(ready) > 0 {
+			d := probe("not failed yet", ready...)
+			ready = slices.DeleteFunc(ready, func(seq int64) bool { return seq == d.Seq })
+		}
+		first := probe("due for longest", 3)
+		s.settle(first, inbox.Settlement{Verdict: inbox.VerdictRetry, DueAt: s.Now()})
+		for _, want := range []int64{2, 1, 3} {
+			probe("each in its turn", want)
+		}
+		if claimed, _, err := s.Probe(s.Context(), "log"); err != nil || len(claimed) != 0 {
+			s.Errorf("all is claimed, and the probe is %+v, %v", claimed, err)
+		}
+	}},
 	{"a paused handler gets nothing, over power cuts, until it is resumed", func(s *suite) {
 		s.register("log", "events")
 		at := s.Now()
