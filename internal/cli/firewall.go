@@ -75,11 +75,13 @@ func (e *env) runFirewallRender(format firewall.Format, accept bool) error {
 	text, err := firewall.Render(format, firewall.Config{
 		File: config.Path(e.config), Network: c.Network, Listeners: listeners, AcceptPublished: accept,
 	})
-	if errors.Is(err, firewall.ErrPublishedOnly) {
+	switch {
+	case errors.Is(err, firewall.ErrPublishedOnly):
 		return usagef("%s: %w; or render these alone with --accept-published", c.Place("network.allow"), err)
-	}
-	if err != nil {
-		return usagef("%w", err)
+	case errors.Is(err, firewall.ErrNoSource), errors.Is(err, firewall.ErrEveryone):
+		return usagef("%s: %w", c.Place("network.allow"), err)
+	case err != nil:
+		return usagef("%s: %w", c.Place("services"), err)
 	}
 	_, err = fmt.Fprint(e.out, text)
 	return err

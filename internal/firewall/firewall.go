@@ -59,7 +59,7 @@ type Config struct {
 func Render(format Format, c Config) (string, error) {
 	write := map[Format]func(*strings.Builder, *plan){NFTables: writeNFTables, IPTables: writeIPTables, AWS: writeAWS, GCP: writeGCP}[format]
 	if write == nil {
-		return "", fmt.Errorf("%w %q: take %s", ErrFormat, format, names(Formats()))
+		return "", fmt.Errorf("%w as %q: take one of %v", ErrFormat, format, Formats())
 	}
 	p, err := newPlan(c, slices.Contains([]Format{AWS, GCP}, format))
 	if err != nil {
@@ -69,12 +69,4 @@ func Render(format Format, c Config) (string, error) {
 	writeHeader(&b, format, p)
 	write(&b, p)
 	return b.String(), nil
-}
-
-func names[T ~string](list []T) string {
-	var words []string
-	for _, v := range list {
-		words = append(words, string(v))
-	}
-	return strings.Join(words, ", ")
 }

@@ -93,7 +93,7 @@ func usage(format Format) string {
 	case IPTables:
 		return again + "load again: the new rules take the place of the old in one step.\n" +
 			"  load: iptables-restore --noflush FILE && ip6tables-restore --noflush FILE\n" +
-			"Once after each boot, lead to them what comes in; likewise with ip6tables:\n" +
+			"After a boot, load again. Lead to them what comes in, once after each boot; likewise with ip6tables:\n" +
 			"  iptables -C INPUT -j CALLBACKD 2>/dev/null || iptables -I INPUT -j CALLBACKD\n" +
 			"Take back: iptables -D INPUT -j CALLBACKD; likewise with ip6tables.\n"
 	}

@@ -210,7 +210,8 @@ func ranges(ports []int) []portRange {
 	return list
 }
 
-// boundTo is the one address that a listener is bound to, and the invalid one if it is bound to all, or to a name.
+// boundTo is the one address that a listener is bound to, and the invalid one if it is bound to all, or to a name. 0.0.0.0 is all of
+// IPv6 as well, for so Go binds it.
 func boundTo(host string) netip.Addr {
 	addr, err := netip.ParseAddr(host)
 	if err != nil || addr.IsUnspecified() {
