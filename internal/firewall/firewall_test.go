@@ -162,10 +162,25 @@ func TestWhichPortsOfTheHostAreGuarded(t *testing.T) {
 	}
 }
 
+// TestObservingBehindAProxy: rules of the host keep nobody away from the proxy, and so from being observed.
+func TestObservingBehindAProxy(t *testing.T) {
+	t.Parallel()
+	network := behind(auth.XForwardedFor, "10.0.0.5")
+	network.Mode = auth.Observe
+	for format, want := range map[firewall.Format]bool{firewall.NFTables: false, firewall.IPTables: false, firewall.AWS: true, firewall.GCP: true} {
+		text, err := firewall.Render(format, firewall.Config{File: "c.yaml", Network: network, Listeners: []firewall.Listener{usage}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(text, "learn first, load then"); got != want {
+			t.Errorf("%s warns of observing: %t, want %t", format, got, want)
+		}
+	}
+}
+
 func TestTheCommentsTell(t *testing.T) {
 	t.Parallel()
 	proxied := behind(auth.XForwardedFor, "10.0.0.5")
-	proxied.Mode = auth.Observe
 	for _, c := range []struct {
 		name     string
 		network  auth.Config
@@ -181,7 +196,7 @@ func TestTheCommentsTell(t *testing.T) {
 			[]string{"published by 2026 for its REST sender", "Register Callback", "given with a company's approval"}, nil},
 		{"what observing means", auth.Config{Mode: auth.Observe, Allow: []string{"192.0.2.7"}}, "c.yaml", usage, []string{"learn first, load then"}, nil},
 		{"whom a proxy stands for", proxied, "c.yaml", usage,
-			[]string{"network.proxy is x-forwarded-for", "for network.trusted_proxies alone", "learn first, load then"}, nil},
+			[]string{"network.proxy is x-forwarded-for", "for network.trusted_proxies alone"}, nil},
 		{"which port is called", enforce("192.0.2.7"), "c.yaml", firewall.Listener{Service: "DeviceUsage", Port: 8080, Public: 443},
 			[]string{"8080  DeviceUsage, which the platform calls at port 443"}, nil},
 		{"a name of several lines stays a comment", enforce("192.0.2.7"), "c\nflush ruleset\u2028.yaml", usage, []string{`from "c\nflush ruleset\u2028.yaml".`}, nil},

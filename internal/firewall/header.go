@@ -66,7 +66,7 @@ func (p *plan) about() (sections []string) {
 			"Listener\" and \"About callback services\" of thingspace.verizon.com. Those of the SOAP sender are given with a company's approval:\n"+
 			"that list wins, and Verizon changes it. A newer callbackd may know newer published addresses.\n")
 	}
-	if p.network.Mode == auth.Observe {
+	if p.network.Mode == auth.Observe && (!p.proxied() || len(p.front.targets) > 0) {
 		sections = append(sections, "network.mode is observe, to learn the platform's addresses. Behind these rules no others are seen: learn first, load then.\n")
 	}
 	return sections
