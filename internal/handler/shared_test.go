@@ -164,3 +164,31 @@ func TestAttributesAreTheMembersBesideData(t *testing.T) {
 		t.Errorf("%d attributes, want all that an event has: %v", len(got), got)
 	}
 }
+
+// No callback says where it goes, whatever its kind or account are called.
+func TestTemplatesNameWhereADeliveryGoes(t *testing.T) {
+	t.Parallel()
+	d := &handler.Delivery{Service: callback.DeviceUsage, Account: "a.b c/\u00e9", Callback: &callback.Callback{Kind: callback.KindUsage}}
+	for template, want := range map[handler.Template]string{
+		"callbacks": "callbacks", "x.{service}.{kind}": "x.DeviceUsage.Usage", "{account}": "a-b-c--", "{kind}{kind}": "UsageUsage",
+	} {
+		if got := template.Name(d); got != want {
+			t.Errorf("%s is %q, want %q", template, got, want)
+		}
+	}
+	d.Account = strings.Repeat("x", 100)
+	if got := handler.Template("{account}").Name(d); len(got) != handler.LongestWord {
+		t.Errorf("a long account becomes %q", got)
+	}
+	if got := handler.Template("{account}.{kind}").Name(&handler.Delivery{Callback: &callback.Callback{}}); got != "-.-" {
+		t.Errorf("what there is not becomes %q", got)
+	}
+	if text, words, err := handler.Template("x.{service}.{kind}").Literal(); text != "x.." || words != 2 || err != nil {
+		t.Errorf("beside the words there is %q, with %d words, %v", text, words, err)
+	}
+	for _, wrong := range []handler.Template{"{device}", "{Service}", "{service", "service}", "{}"} {
+		if _, _, err := wrong.Literal(); err == nil {
+			t.Errorf("%s is taken", wrong)
+		}
+	}
+}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -55,32 +54,31 @@ func size(r *kgo.Record) int {
 	return n
 }
 
-// longestTopic is Kafka's bound, and longestWord what a word of a template comes to at most: a label is as long as that.
-const longestTopic, longestWord = 249, 64
+// longestTopic is Kafka's bound.
+const longestTopic = 249
 
 // checkTopic checks a topic or a template of topics. Whatever the words stand for, the name is one that Kafka takes.
 func checkTopic(text string) error {
 	if text == "" {
 		return errors.New("missing: the name of a topic, or a template such as thingspace.{service}")
 	}
-	words := 0
-	rest := regexp.MustCompile(`\{(service|kind|account)\}`).ReplaceAllStringFunc(text, func(string) string { words++; return "" })
+	rest, words, err := handler.Template(text).Literal()
 	switch {
-	case strings.ContainsAny(rest, "{}"):
-		return errors.New("{service}, {kind} and {account} are the words of a template, and there is another, or a brace without its other half")
-	case strings.ContainsFunc(rest, func(r rune) bool { return r != '.' && cleaned(r) != r }):
+	case err != nil:
+		return err
+	case strings.ContainsFunc(rest, func(r rune) bool { return r != '.' && !handler.IsWordRune(r) }):
 		return errors.New("a topic's name has letters, digits, dots, - and _ alone")
 	case words == 0 && (rest == "." || rest == ".."):
 		return errors.New("there is no topic of this name in Kafka")
-	case len(rest)+words*longestWord > longestTopic:
-		return fmt.Errorf("can come to more than the %d characters that Kafka takes, each word counted as %d", longestTopic, longestWord)
+	case len(rest)+words*handler.LongestWord > longestTopic:
+		return fmt.Errorf("can come to more than the %d characters that Kafka takes, each word counted as %d", longestTopic, handler.LongestWord)
 	}
 	return nil
 }
 
 // topicOf is the topic that a delivery goes to.
 func (c *Config) topicOf(d *handler.Delivery) string {
-	return strings.NewReplacer("{service}", word(string(d.Service)), "{kind}", word(string(d.Callback.Kind)), "{account}", word(d.Account)).Replace(c.Topic)
+	return handler.Template(c.Topic).Name(d)
 }
 
 // fixedTopic is the topic, unless it is a template.
@@ -89,20 +87,4 @@ func (c *Config) fixedTopic() string {
 		return ""
 	}
 	return c.Topic
-}
-
-// word is a text as a part of a topic's name. A dot is none, for it is the template that divides names.
-func word(text string) string {
-	if text == "" {
-		return "-"
-	}
-	text = strings.Map(cleaned, text)
-	return text[:min(len(text), longestWord)]
-}
-
-func cleaned(r rune) rune {
-	if r != '-' && r != '_' && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') {
-		return '-'
-	}
-	return r
 }

@@ -3,7 +3,6 @@ package nats
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 
 	"callbackd/internal/handler"
@@ -44,37 +43,35 @@ func attributes(e handler.Event) (nats.Header, error) {
 	return header, nil
 }
 
-// longestSubject is what NATS advises; longestWord is what a word of a template comes to at most: a label is as long as that.
-const longestSubject, longestWord = 255, 64
+// longestSubject is what NATS advises.
+const longestSubject = 255
 
 // checkSubject checks a subject or a template of subjects. Whatever the words stand for, the subject is one that can be published to.
 func checkSubject(text string) error {
 	if text == "" {
 		return errors.New("missing: a subject, or a template such as thingspace.{service}.{kind}")
 	}
-	words := 0
-	rest := regexp.MustCompile(`\{(service|kind|account)\}`).ReplaceAllStringFunc(text, func(string) string { words++; return "" })
+	rest, words, err := handler.Template(text).Literal()
 	switch {
-	case strings.ContainsAny(rest, "{}"):
-		return errors.New("{service}, {kind} and {account} are the words of a template, and there is another, or a brace without its other half")
+	case err != nil:
+		return err
 	case strings.ContainsAny(rest, "*>"):
 		return errors.New("* and > are for those who subscribe: write a subject that can be published to, such as thingspace.{service}.{kind}")
-	case strings.ContainsFunc(rest, func(r rune) bool { return r != '.' && cleaned(r) != r }):
+	case strings.ContainsFunc(rest, func(r rune) bool { return r != '.' && !handler.IsWordRune(r) }):
 		return errors.New("the tokens of a subject have letters, digits, - and _ alone, and dots between them")
 	case strings.HasPrefix(text, ".") || strings.HasSuffix(text, ".") || strings.Contains(text, ".."):
 		return errors.New("there is nothing between two dots, or before the first, or behind the last")
 	case strings.HasPrefix(text, "_INBOX."):
 		return errors.New("_INBOX is where answers go to: take another")
-	case len(rest)+words*longestWord > longestSubject:
-		return fmt.Errorf("can come to more than %d characters, each word counted as %d: shorten it", longestSubject, longestWord)
+	case len(rest)+words*handler.LongestWord > longestSubject:
+		return fmt.Errorf("can come to more than %d characters, each word counted as %d: shorten it", longestSubject, handler.LongestWord)
 	}
 	return nil
 }
 
 // subjectOf is the subject that a delivery goes to.
 func (c *Config) subjectOf(d *handler.Delivery) string {
-	return strings.NewReplacer("{service}", token(string(d.Service)), "{kind}", token(string(d.Callback.Kind)), "{account}", token(d.Account)).
-		Replace(c.Subject)
+	return handler.Template(c.Subject).Name(d)
 }
 
 // wildcard takes all the subjects of the template.
@@ -86,20 +83,4 @@ func (c *Config) wildcard() string {
 		}
 	}
 	return strings.Join(tokens, ".")
-}
-
-// token is a text as a part of a subject, and of one token only: a dot is none, for it is the template that divides subjects.
-func token(text string) string {
-	if text == "" {
-		return "-"
-	}
-	text = strings.Map(cleaned, text)
-	return text[:min(len(text), longestWord)]
-}
-
-func cleaned(r rune) rune {
-	if r != '-' && r != '_' && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') {
-		return '-'
-	}
-	return r
 }

@@ -38,7 +38,11 @@ func (t *table) verdict(ctx context.Context, err error) (verdict error, unready 
 		if ctx.Err() != nil {
 			return fmt.Errorf("insert: no answer in time: %w", ctx.Err()), false
 		}
-		return errors.New("insert: " + describeConnection(err)), true
+		advice := ""
+		if pg != nil {
+			advice = t.advice(pg.Code)
+		}
+		return errors.New("insert: " + describeConnection(err) + advice), true
 	}
 	code := "SQLSTATE " + pg.Code
 	switch class := pg.Code[:min(2, len(pg.Code))]; {
