@@ -107,17 +107,8 @@ func overlap(a, b string) bool {
 		return false
 	}
 	ipA, ipB := ip(hostA), ip(hostB)
-	switch {
-	case hostA == hostB, ipA == ipB && ipA.IsValid():
-		return true
-	case ipA == netip.IPv6Unspecified() || ipB == netip.IPv6Unspecified(): // binds IPv4 as well
-		return true
-	case ipA == netip.IPv4Unspecified():
-		return ipB.Is4()
-	case ipB == netip.IPv4Unspecified():
-		return ipA.Is4()
-	}
-	return false
+	// Package net binds 0.0.0.0 for IPv6 as well.
+	return hostA == hostB || ipA == ipB && ipA.IsValid() || ipA.IsUnspecified() || ipB.IsUnspecified()
 }
 
 func ip(host string) netip.Addr {
