@@ -111,8 +111,9 @@ func (n newHandler) validate() error {
 	switch {
 	case !regexp.MustCompile(`^[a-z][a-z0-9]{0,31}$`).MatchString(n.Name):
 		return fmt.Errorf("%q is no name of a handler type: lower case letters and digits, at most 32, a letter first", n.Name)
-	case token.IsKeyword(n.Name), slices.Contains(taken, n.Name),
-		slices.ContainsFunc(builtin.Types(), func(t handler.Type) bool { return t.Name == n.Name }):
+	case slices.ContainsFunc(builtin.Types(), func(t handler.Type) bool { return t.Name == n.Name }):
+		return fmt.Errorf("there is a handler type %q already: choose another name", n.Name)
+	case token.IsKeyword(n.Name), slices.Contains(taken, n.Name):
 		return fmt.Errorf("%q means something else already: choose another name", n.Name)
 	case n.Kind == "":
 		return fmt.Errorf("name the kind of payload with --kind: one of %s", strings.Join(payloadNames(), ", "))

@@ -27,6 +27,7 @@ var update = flag.Bool("update", false, "write what was found as what is wanted"
 // TestLoad reads each archive of testdata: config.yaml and the files around it, the problems that it has, and where it has an
 // "effective" the configuration in effect. $DIR stands for the folder; a file whose name begins with public can be read by everybody,
 // and so can a configuration whose comment says so.
+// $TYPES stands for the handler types that there are, so that a new one changes no case.
 // Besides, there are the certificates and keys a, b and expired.
 func TestLoad(t *testing.T) {
 	t.Parallel()
@@ -59,7 +60,7 @@ func TestLoad(t *testing.T) {
 			if problems.Worst() >= config.Fatal && c != nil {
 				t.Error("a configuration that nothing can start with was returned")
 			}
-			compare(t, path, archive, "problems", strings.ReplaceAll(lines(problems), dir, "$DIR"))
+			compare(t, path, archive, "problems", strings.NewReplacer(dir, "$DIR", typeNames(), "$TYPES").Replace(lines(problems)))
 			if file(archive, "effective") != nil && c != nil {
 				text, err := c.Effective()
 				if err != nil {
@@ -75,6 +76,14 @@ func TestLoad(t *testing.T) {
 			}
 		})
 	}
+}
+
+func typeNames() string {
+	var names []string
+	for _, t := range builtin.Types() {
+		names = append(names, t.Name)
+	}
+	return strings.Join(names, ", ")
 }
 
 // reload checks that the effective configuration, with the secrets put back, is the same one.
