@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -31,9 +32,9 @@ import (
 type (
 	// ReleaseRequest takes entries out of quarantine, or with Restored lets a restored inbox deliver again.
 	ReleaseRequest struct {
-		Seqs     []int64 `json:"seqs"`
-		Restored bool    `json:"restored"`
-		DryRun   bool    `json:"dry_run"`
+		Seqs     []int64 `json:"seqs,omitempty"`
+		Restored bool    `json:"restored,omitempty"`
+		DryRun   bool    `json:"dry_run,omitempty"`
 	}
 	// Entries select entries, by all that is given. Those that are to change have to be selected by something, or All of them.
 	Entries struct {
@@ -79,10 +80,24 @@ func (e *Entries) query() (inbox.Query, error) {
 	if _, ok := inbox.ParseState(string(e.State)); e.State != "" && !ok {
 		return q, admin.Errorf(admin.Invalid, "state: is none of %v", inbox.States())
 	}
+	if err := catalogued(e.Service, e.Kind); err != nil {
+		return q, err
+	}
 	if len(q.Seqs) == 0 {
 		q.Seqs = nil
 	}
 	return q, selects(reflect.DeepEqual(q, inbox.Query{}), e.All)
+}
+
+// catalogued refuses a service or a kind that there is not: it would select nothing, which looks as if there were nothing.
+func catalogued(service, kind string) error {
+	if service != "" && !slices.ContainsFunc(callback.Catalogue(), func(i callback.Info) bool { return string(i.Service) == service }) {
+		return admin.Errorf(admin.Invalid, "service: there is no %q", service)
+	}
+	if kind != "" && !slices.Contains(callback.Kinds(), callback.Kind(kind)) {
+		return admin.Errorf(admin.Invalid, "kind: %q is none of %v", kind, callback.Kinds())
+	}
+	return nil
 }
 
 // selects refuses to take everything by an oversight.
@@ -219,11 +234,30 @@ func operation[Q, A any](o *Operator, do func(*Operator, context.Context, Q) (A,
 		if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 			return nil, admin.Errorf(admin.BadRequest, "read request: there is more after its object")
 		}
+		if err := filled(raw); err != nil {
+			return nil, err
+		}
 		operator := *o
 		operator.By = string(by)
 		answer, err := do(&operator, ctx, request)
 		return answer, coded(err)
 	}}
+}
+
+// filled refuses fields that are there and hold nothing: a script's variable that is empty must not make the selection a larger one.
+func filled(raw json.RawMessage) error {
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &fields); err != nil || fields == nil {
+		return admin.Errorf(admin.BadRequest, "read request: it is no JSON object")
+	}
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		value := fields[name]
+		list, isList := bytes.CutPrefix(value, []byte("["))
+		if isList && string(bytes.TrimSpace(list)) == "]" || string(value) == `""` || string(value) == "null" {
+			return admin.Errorf(admin.Invalid, "%s: is empty: leave it out, or give it a value", name)
+		}
+	}
+	return nil
 }
 
 // coded gives an error its code, by the one table of them.

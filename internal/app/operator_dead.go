@@ -82,7 +82,7 @@ func (f *DeadFilter) query() (inbox.DeadQuery, error) {
 	if f.Reason != "" && !slices.Contains(inbox.DeadReasons(), f.Reason) {
 		return q, admin.Errorf(admin.Invalid, "reason: %q is none of %s", f.Reason, strings.Join(inbox.DeadReasons(), ", "))
 	}
-	return q, nil
+	return q, catalogued(f.Service, f.Kind)
 }
 
 func (r *ChangeDeadRequest) query() (inbox.DeadQuery, error) {

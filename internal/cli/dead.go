@@ -155,6 +155,7 @@ func (e *env) deadShow() *cobra.Command {
 		Args: cobra.ExactArgs(1),
 	}
 	handler := c.Flags().String("handler", "", "was to be made to this handler")
+	_ = c.RegisterFlagCompletionFunc("handler", e.completeHandlers) // fails for an unknown flag only
 	o := output(c)
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		selected, _, err := (&deadFilter{handler: *handler}).read(cmd, args)

@@ -20,6 +20,8 @@ func (e *env) handlerList() *cobra.Command {
 			"A handler is ready, unready (it fails, and STATE says how), paused, held (nothing is delivered since a restore), stopped (no\n" +
 			"callbackd runs) or removed (the configuration has it no more). While it fails, its breaker is open: it is given a delivery now and\n" +
 			"then, as a probe. LAG is the age of the oldest callback that it has yet to get.\n\n" +
+			"BLOCKED are those of PENDING that wait for an earlier one of their device: of a handler with order_by device. Where they wait for\n" +
+			"a dead letter (head_of_line block), they go on when that is requeued and done, or discarded: `callbackd dead list` has it.\n\n" +
 			"With -o json it is one array, which scripts can rely on: fields may be added, none goes away.",
 		Example: `  callbackd handler list
   callbackd handler list -o json | jq '.[] | select(.lag_seconds > 600)'`,
@@ -41,7 +43,7 @@ func (e *env) handlerList() *cobra.Command {
 }
 
 func handlersTable(w io.Writer, list []app.HandlerStatus) {
-	row(w, "HANDLER", "TYPE", "PENDING", "LAG", "DEAD", "BREAKER", "STATE")
+	row(w, "HANDLER", "TYPE", "PENDING", "BLOCKED", "LAG", "DEAD", "BREAKER", "STATE")
 	for _, h := range list {
 		lag := "-"
 		if !h.OldestPending.IsZero() {
@@ -51,7 +53,7 @@ func handlersTable(w io.Writer, list []app.HandlerStatus) {
 		if !h.BreakerUntil.IsZero() {
 			breaker += " until " + h.BreakerUntil.UTC().Format(time.TimeOnly) + "Z"
 		}
-		row(w, h.Name, dash(h.Type), h.Pending, lag, h.Dead, breaker, stateCell(h))
+		row(w, h.Name, dash(h.Type), h.Pending, h.Blocked, lag, h.Dead, breaker, stateCell(h))
 	}
 }
 

@@ -296,8 +296,14 @@ func deliveryLine(d delivery) string {
 	if d.Replay > 0 {
 		line = fmt.Sprintf("%s (replay %d): %s after %d attempts", d.Handler, d.Replay, d.State, d.Attempts)
 	}
-	if d.DueAt != nil {
+	switch {
+	case d.Blocked:
+		line += ", blocked behind an earlier one of its device"
+	case d.DueAt != nil:
 		line += ", due " + d.DueAt.Format(time.RFC3339)
+	}
+	if d.DiscardedBy != "" {
+		line += fmt.Sprintf(", by %s at %s", d.DiscardedBy, d.SettledAt.Format(time.RFC3339))
 	}
 	if d.Reason != "" {
 		line += ", " + d.Reason

@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"callbackd/internal/app"
@@ -37,6 +38,11 @@ func (e *env) inboxReplay() *cobra.Command {
 		q, err := f.narrow(cmd, args)
 		if err != nil {
 			return err
+		}
+		for _, name := range []string{"handlers", "id"} { // empty, they would mean all that the routes name, and once more
+			if flag := cmd.Flags().Lookup(name); flag.Changed && strings.Trim(flag.Value.String(), "[]") == "" {
+				return usagef("--%s is empty: leave it out, or give it a value", name)
+			}
 		}
 		if request.ID != "" && (isAge(f.since) || isAge(f.until)) {
 			return usagef("with --id, give --since and --until as times, such as %s: an age is another time when the command runs again",
