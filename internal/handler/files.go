@@ -6,6 +6,8 @@ import (
 	"io"
 	"os"
 	"strings"
+
+	"go.uber.org/zap"
 )
 
 // ReadSecret reads the one line of a file, without what editors put around it unseen. Its errors name the file, and quote nothing of it.
@@ -56,4 +58,15 @@ func ReadFile(path string) ([]byte, error) {
 		return fail(errors.New("is larger than 1 MiB"))
 	}
 	return text, nil
+}
+
+// WarnOfPublicSecrets has the log tell which of a configuration's files everybody on the machine can read, certificates aside.
+func (e Env) WarnOfPublicSecrets(c Files) {
+	const everybody = 0o004
+	for key, path := range c.Paths() {
+		info, err := os.Stat(*path)
+		if err == nil && info.Mode().Perm()&everybody != 0 && key != "tls.ca_file" && key != "tls.cert_file" {
+			e.Log.Warn("everybody on this machine can read a secret: chmod 600", zap.String("key", key), zap.String("file", *path))
+		}
+	}
 }

@@ -192,3 +192,28 @@ func TestTemplatesNameWhereADeliveryGoes(t *testing.T) {
 		}
 	}
 }
+
+type named struct{ paths map[string]*string }
+
+func (n named) Paths() map[string]*string { return n.paths }
+
+func TestSecretsThatEverybodyCanReadAreWarnedOf(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file := func(name string, mode os.FileMode) *string {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Chmod(path, mode)); err != nil {
+			t.Fatal(err)
+		}
+		return &path
+	}
+	core, lines := observer.New(zap.InfoLevel)
+	none, missing := "", filepath.Join(dir, "missing")
+	handler.Env{Log: zap.New(core)}.WarnOfPublicSecrets(named{map[string]*string{
+		"tls.ca_file": file("ca", 0o644), "tls.cert_file": file("cert", 0o644), "tls.key_file": file("key", 0o644),
+		"password_file": file("password", 0o600), "token_file": &none, "creds_file": &missing,
+	}})
+	if list := lines.All(); len(list) != 1 || list[0].ContextMap()["key"] != "tls.key_file" || list[0].ContextMap()["file"] != filepath.Join(dir, "key") {
+		t.Errorf("the log has %v, want the key of the certificate alone", list)
+	}
+}

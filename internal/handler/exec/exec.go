@@ -94,7 +94,7 @@ func verdict(status syscall.WaitStatus, stop bool) (outcome, error) {
 	case code == exitRetry:
 		return retry, fmt.Errorf("the program exited with %d: it asks to try again", code)
 	}
-	return failed, fmt.Errorf("the program exited with %d: run it by hand with the event of `callbackd inbox show`, or set log_output", code)
+	return failed, fmt.Errorf("the program exited with %d: run it by hand with the event of `callbackd inbox show --event`, or set log_output", code)
 }
 
 // prefix begins the names of the variables that tell of the delivery.

@@ -70,6 +70,7 @@ func open(c *Config, env handler.Env) (*producer, error) {
 		return nil, err
 	}
 	hook.metrics.Store(p.metrics)
+	env.WarnOfPublicSecrets(c)
 	if t := c.fixedTopic(); t != "" {
 		p.state.watch(t)
 	}

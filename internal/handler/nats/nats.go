@@ -54,6 +54,7 @@ func open(c *Config, env handler.Env) (*publisher, error) {
 		p.end()
 		return nil, err
 	}
+	env.WarnOfPublicSecrets(c)
 	if !strings.Contains(c.Subject, "{") {
 		p.state.at(c.Subject)
 	}

@@ -88,6 +88,7 @@ func open(c *Config, env handler.Env) (*table, error) {
 		pool.Close()
 		return nil, err
 	}
+	env.WarnOfPublicSecrets(c)
 	t.watching.Go(func() { t.watch(ctx) })
 	return t, nil
 }

@@ -54,18 +54,8 @@ func open(c *Config, env handler.Env) (handler.Handler, error) {
 	if h.metrics, err = register(env); err != nil {
 		return nil, err
 	}
-	h.advise()
+	env.WarnOfPublicSecrets(c)
 	return h, nil
-}
-
-// advise warns of files that are not for everybody.
-func (h *sender) advise() {
-	for key, path := range h.config.Paths() {
-		info, err := os.Stat(*path)
-		if err == nil && info.Mode().Perm()&0o004 != 0 && key != "tls.ca_file" && key != "tls.cert_file" {
-			h.log.Warn("everybody on this machine can read a secret: chmod 600", zap.String("key", key), zap.String("file", *path))
-		}
-	}
 }
 
 // Format hides what the files hold.
