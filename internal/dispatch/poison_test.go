@@ -2,6 +2,7 @@ package dispatch_test
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,16 +27,17 @@ func TestPoisonKeepsNothingFromTheOthers(t *testing.T) {
 				last := b.append(test.bad, "events")
 				b.append(good, "events")
 				var got delivered
-				down := true
+				var down atomic.Bool
+				down.Store(true)
 				b.start(named("events", dispatch.Policy{MaxAttempts: test.max}, func(_ context.Context, d *handler.Delivery) error {
-					if down || d.Seq <= last {
+					if down.Load() || d.Seq <= last {
 						return errRefused
 					}
 					got.add(d)
 					return nil
 				}))
 				later(time.Hour)
-				down = false
+				down.Store(false)
 				later(time.Minute + test.soon)
 				if len(got.seqs) != good {
 					t.Fatalf("%d of %d were made within %s of the outage's end", len(got.seqs), good, time.Minute+test.soon)

@@ -61,7 +61,7 @@ func (m migrations) versions(ctx context.Context, db *sql.DB) (current, newest i
 	}
 	if current > newest {
 		return current, newest, fmt.Errorf("%w: it has version %d and this one knows none after %d: run the newer callbackd, or restore the "+
-			"backup that it made before it migrated", ErrNewer, current, newest)
+			"backup that it made before it migrated, which lacks what arrived since", ErrNewer, current, newest)
 	}
 	return current, newest, nil
 }
