@@ -63,12 +63,12 @@ func TestPoisonKeepsNothingFromTheOthers(t *testing.T) {
 func TestProbesUseUpNoAttemptForThreeDays(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		seq := b.append(1, "events")
-		probes := 0
+		var probes atomic.Int64
 		policy := dispatch.Policy{MaxAttempts: 15, Breaker: dispatch.Breaker{Open: dispatch.Backoff{Max: time.Hour}}}
-		b.start(named("events", policy, func(context.Context, *handler.Delivery) error { probes++; return errRefused }))
+		b.start(named("events", policy, func(context.Context, *handler.Delivery) error { probes.Add(1); return errRefused }))
 		later(71 * time.Hour)
-		if d := b.status(seq, "events"); d.State != "pending" || d.Attempts != 10 || probes < 60 {
-			t.Errorf("after 71 hours it is %s, with %d attempts in %d tries", d.State, d.Attempts, probes)
+		if d := b.status(seq, "events"); d.State != "pending" || d.Attempts != 10 || probes.Load() < 60 {
+			t.Errorf("after 71 hours it is %s, with %d attempts in %d tries", d.State, d.Attempts, probes.Load())
 		}
 		later(8 * time.Hour)
 		b.wantState(seq, "events", "dead", 15, "attempts_exhausted")
