@@ -6,10 +6,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"go.uber.org/zap"
@@ -73,6 +75,9 @@ func Call(ctx context.Context, dir, name string, request, answer any) error {
 		return fmt.Errorf("control: %w", err)
 	}
 	response, err := client.Do(httpRequest)
+	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
+		return fmt.Errorf("the running callbackd ended before it answered: what was asked may be done in part, so look before you ask again: %w", err)
+	}
 	if err != nil {
 		return fmt.Errorf("ask the running callbackd: %w", err)
 	}

@@ -108,6 +108,23 @@ func TestCallWithoutAServer(t *testing.T) {
 	}
 }
 
+// TestCallWhoseServerEnds: what was asked may have been done, and whoever asked has to know that.
+func TestCallWhoseServerEnds(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	l, err := admin.ListenControl(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })}
+	done := make(chan error, 1)
+	go func() { done <- server.Serve(l) }()
+	t.Cleanup(func() { _ = server.Close(); <-done })
+	if err := admin.Call(t.Context(), dir, "double", number{}, &number{}); err == nil || !strings.Contains(err.Error(), "may be done in part") {
+		t.Errorf("error %v", err)
+	}
+}
+
 // TestCallOfSomethingElse has another program behind the socket.
 func TestCallOfSomethingElse(t *testing.T) {
 	t.Parallel()

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"callbackd/internal/admin"
+	"callbackd/internal/config"
 	"callbackd/internal/inbox"
 	"callbackd/internal/inbox/sqlite"
 )
@@ -98,11 +99,11 @@ func (r *ChangeDeadRequest) query() (inbox.DeadQuery, error) {
 
 // ListDead carries out a ListDeadRequest.
 func (o *Operator) ListDead(ctx context.Context, r ListDeadRequest) (ListDeadAnswer, error) {
-	return ListDead(ctx, o.Store.Reader, r)
+	return ListDead(ctx, o.Store.Reader, o.Config, r)
 }
 
 // ListDead carries out a ListDeadRequest for who reads the inbox.
-func ListDead(ctx context.Context, reader *sqlite.Reader, r ListDeadRequest) (ListDeadAnswer, error) {
+func ListDead(ctx context.Context, reader *sqlite.Reader, c *config.Config, r ListDeadRequest) (ListDeadAnswer, error) {
 	const most = 1000
 	q, err := r.query()
 	if err != nil {
@@ -110,6 +111,9 @@ func ListDead(ctx context.Context, reader *sqlite.Reader, r ListDeadRequest) (Li
 	}
 	if r.Limit < 0 || r.Limit > most {
 		return ListDeadAnswer{}, admin.Errorf(admin.Invalid, "limit: is not from 1 to %d", most)
+	}
+	if err := heardOf(ctx, reader, c, r.Handler); err != nil {
+		return ListDeadAnswer{}, err
 	}
 	q.After, q.Limit = inbox.DeliveryKey(r.After), r.Limit
 	if q.Limit == 0 {
@@ -129,6 +133,21 @@ func ListDead(ctx context.Context, reader *sqlite.Reader, r ListDeadRequest) (Li
 		answer.Next = &answer.DeadLetters[len(list)-1].DeadKey
 	}
 	return answer, nil
+}
+
+// heardOf refuses the name of a handler that is not configured and never was: it would list nothing, which looks as if there were nothing.
+func heardOf(ctx context.Context, reader *sqlite.Reader, c *config.Config, name string) error {
+	if name == "" || c.Handlers[name] != nil {
+		return nil
+	}
+	known, err := reader.Handlers(ctx)
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(known, func(h inbox.HandlerStatus) bool { return h.Name == name }) {
+		return nil
+	}
+	return admin.Errorf(admin.NotFound, "no handler %q is configured, nor was: there are %s", name, strings.Join(c.HandlerNames(), ", "))
 }
 
 // RequeueDead makes dead letters pending again. Those of handlers that are configured no more are left, for nobody would make them.

@@ -224,6 +224,7 @@ routes: [{handlers: [events]}]
 		{"a handler that nobody knows, to discard", app.OpDeadDiscard, `{"handler": "nobody"}`, 404, `{"error":"no delivery was ever made to handler \"nobody\"","code":"not_found"}`},
 		{"nothing to requeue", app.OpDeadRequeue, `{"handler": "events"}`, 200, `{"deliveries":0,"handlers":{}}`},
 		{"a reason that there is not", app.OpDeadList, `{"reason": "gone"}`, 422, `is none of attempts_exhausted`},
+		{"dead letters of a handler that nobody knows", app.OpDeadList, `{"handler": "nobody"}`, 404, `no handler \"nobody\" is configured, nor was: there are events`},
 		{"a page too long", app.OpDeadList, `{"limit": 1001}`, 422, `limit`},
 		{"no dead letter", app.OpDeadList, ``, 200, `{"dead_letters":[]}`},
 		{"a replay of nothing", app.OpReplay, `{"dry_run": true}`, 422, `select by something`},

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"callbackd/internal/app"
+	"callbackd/internal/config"
 	"callbackd/internal/inbox"
 	"callbackd/internal/inbox/sqlite"
 
@@ -95,14 +96,14 @@ func (e *env) deadList() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return e.withReader(cmd.Context(), func(r *sqlite.Reader) error {
+		return e.withInbox(cmd.Context(), func(c *config.Config, r *sqlite.Reader) error {
 			if *o == asJSON {
 				return e.array(func(element func(any) error) error {
-					return eachDead(cmd.Context(), r, selected, func(d *app.DeadLetter) error { return element(d) })
+					return eachDead(cmd.Context(), r, c, selected, func(d *app.DeadLetter) error { return element(d) })
 				})
 			}
 			var listErr error
-			err := e.print(table, nil, func(w io.Writer) { listErr = deadTable(cmd.Context(), w, r, selected) })
+			err := e.print(table, nil, func(w io.Writer) { listErr = deadTable(cmd.Context(), w, r, c, selected) })
 			return errors.Join(listErr, err)
 		})
 	}
@@ -110,9 +111,9 @@ func (e *env) deadList() *cobra.Command {
 }
 
 // eachDead hands over the dead letters that are selected, page by page.
-func eachDead(ctx context.Context, r *sqlite.Reader, selected app.DeadFilter, do func(*app.DeadLetter) error) error {
+func eachDead(ctx context.Context, r *sqlite.Reader, c *config.Config, selected app.DeadFilter, do func(*app.DeadLetter) error) error {
 	for request := (app.ListDeadRequest{DeadFilter: selected}); ; {
-		page, err := app.ListDead(ctx, r, request)
+		page, err := app.ListDead(ctx, r, c, request)
 		if err != nil {
 			return err
 		}
@@ -128,9 +129,9 @@ func eachDead(ctx context.Context, r *sqlite.Reader, selected app.DeadFilter, do
 	}
 }
 
-func deadTable(ctx context.Context, w io.Writer, r *sqlite.Reader, selected app.DeadFilter) error {
+func deadTable(ctx context.Context, w io.Writer, r *sqlite.Reader, c *config.Config, selected app.DeadFilter) error {
 	row(w, "SEQ", "HANDLER", "REASON", "AGE", "ATTEMPTS", "RECEIVED", "SERVICE", "KIND", "ACCOUNT", "REQUEST ID")
-	return eachDead(ctx, r, selected, func(d *app.DeadLetter) error {
+	return eachDead(ctx, r, c, selected, func(d *app.DeadLetter) error {
 		row(w, d.Seq, deadHandler(d), d.Reason, age(d.AgeSeconds), d.Attempts, d.ReceivedAt.Format(time.RFC3339), d.Service, d.Kind, d.Account,
 			dash(d.RequestID))
 		return nil
@@ -162,9 +163,9 @@ func (e *env) deadShow() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return e.withReader(cmd.Context(), func(r *sqlite.Reader) error {
+		return e.withInbox(cmd.Context(), func(c *config.Config, r *sqlite.Reader) error {
 			list := []app.DeadLetter{}
-			if err := eachDead(cmd.Context(), r, selected, func(d *app.DeadLetter) error {
+			if err := eachDead(cmd.Context(), r, c, selected, func(d *app.DeadLetter) error {
 				list = append(list, *d)
 				return nil
 			}); err != nil {

@@ -10,6 +10,7 @@ import (
 	"time"
 	"unicode"
 
+	"callbackd/internal/config"
 	"callbackd/internal/handler"
 	"callbackd/internal/inbox"
 	"callbackd/internal/inbox/sqlite"
@@ -33,6 +34,11 @@ func (e *env) inbox() *cobra.Command {
 
 // withReader opens the inbox of the configuration for reading.
 func (e *env) withReader(ctx context.Context, do func(*sqlite.Reader) error) error {
+	return e.withInbox(ctx, func(_ *config.Config, r *sqlite.Reader) error { return do(r) })
+}
+
+// withInbox is withReader for what needs the configuration too.
+func (e *env) withInbox(ctx context.Context, do func(*config.Config, *sqlite.Reader) error) error {
 	c, _, err := e.load()
 	if err != nil {
 		return err
@@ -42,7 +48,7 @@ func (e *env) withReader(ctx context.Context, do func(*sqlite.Reader) error) err
 		return err
 	}
 	defer r.Close()
-	return do(r)
+	return do(c, r)
 }
 
 // listed is an entry as `inbox list` prints it.
