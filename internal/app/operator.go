@@ -123,6 +123,9 @@ const byCommand = "command"
 
 // Release carries out a ReleaseRequest.
 func (o *Operator) Release(ctx context.Context, r ReleaseRequest) (sqlite.Released, error) {
+	if r.Restored == (len(r.Seqs) > 0) {
+		return sqlite.Released{}, admin.Errorf(admin.Invalid, "name entries with seqs, or release all that a restore holds with restored; not both")
+	}
 	if r.Restored {
 		held, err := o.Store.ReleaseDeliveries(ctx, r.DryRun)
 		if err == nil && !held {

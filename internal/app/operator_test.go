@@ -244,6 +244,8 @@ routes: [{handlers: [events]}]
 		{"a pause again", app.OpPause, `{"handler": "events"}`, 200, `{"handler":"events","paused":true,"changed":false}`},
 		{"how a paused one stands", app.OpHandlerList, `{}`, 200, `"paused_by":"token"`},
 		{"a resumption", app.OpResume, `{"handler": "events"}`, 200, `{"handler":"events","paused":false,"changed":true}`},
+		{"a release of nothing", app.OpRelease, `{}`, 422, `name entries with seqs`},
+		{"a release of entries, and of all that is held", app.OpRelease, `{"seqs": [1], "restored": true}`, 422, `not both`},
 		{"a release of what is not held", app.OpRelease, `{"restored": true}`, 404, `"code":"not_found"`},
 		{"an erasure of nobody", app.OpErase, `{}`, 422, `name the device`},
 		{"an erasure", app.OpErase, `{"device": "4155550137"}`, 200, `"entries"`},
