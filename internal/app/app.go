@@ -54,14 +54,15 @@ type App struct {
 	registry *prometheus.Registry
 	teardown teardown
 
-	store      *sqlite.Store
-	receiver   *receiver.Receiver
-	dispatcher *dispatch.Dispatcher
-	admin      *admin.Server
-	control    *admin.Control
-	watching   map[string]func(context.Context) error
-	addresses  Addresses
-	draining   atomic.Bool
+	store        *sqlite.Store
+	receiver     *receiver.Receiver
+	dispatcher   *dispatch.Dispatcher
+	admin        *admin.Server
+	control      *admin.Control
+	watching     map[string]func(context.Context) error
+	certificates certificates
+	addresses    Addresses
+	draining     atomic.Bool
 }
 
 // The names of teardown steps that the order of stopping knows.
@@ -73,7 +74,7 @@ const (
 // New builds the program. The caller MUST Run what it returns.
 func New(ctx context.Context, o Options) (_ *App, err error) {
 	tuneMemory(int64(o.Config.Limits.InFlight))
-	a := &App{o: o, c: o.Config, log: o.Log, registry: prometheus.NewRegistry()}
+	a := &App{o: o, c: o.Config, log: o.Log, registry: prometheus.NewRegistry(), certificates: make(certificates)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.teardown.run(a.log))

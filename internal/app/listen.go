@@ -1,7 +1,6 @@
 package app
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -64,11 +63,7 @@ func (a *App) listen(bound *sockets) (listeners []receiver.Listener, admin net.L
 
 func (a *App) listener(bound *sockets, key string, s *config.Service) (l receiver.Listener, err error) {
 	if s.TLS != nil {
-		certificate, err := tls.LoadX509KeyPair(s.TLS.CertFile, s.TLS.KeyFile)
-		if err != nil {
-			return l, fmt.Errorf("%s: %s.tls: load certificate: %w", a.c.Place(key+".tls"), key, err)
-		}
-		l.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12}
+		l.TLS = a.certificates.serve(key, s.TLS)
 	}
 	l.Listener, err = a.bind(bound, key+".listen", s.Listen)
 	return l, err

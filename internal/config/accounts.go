@@ -117,7 +117,7 @@ func (a *Account) readPasswordFile(d *decoder, path string) {
 	if d.isSpoiled(path) {
 		return
 	}
-	password, err := readPasswordFile(a.PasswordFile)
+	password, err := d.readPasswordFile(a.PasswordFile)
 	if errors.Is(err, fs.ErrPermission) { // it may well be that only who registers is to read it
 		a.unread = fmt.Errorf("user %d, who runs this, may not: %w", os.Geteuid(), err)
 		d.at(path, Warning, "user %d, who runs this, cannot read it, and so can neither register nor watch: %s", os.Geteuid(), err)

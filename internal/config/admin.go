@@ -14,7 +14,7 @@ func (a *Admin) readToken(d *decoder) {
 	if a.TokenFile == "" || d.isSpoiled(at) {
 		return
 	}
-	token, err := readSecretFile(a.TokenFile, "token")
+	token, err := d.readSecretFile(a.TokenFile, "token")
 	switch {
 	case err != nil:
 		d.at(at, Fatal, "%s", err)

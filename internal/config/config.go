@@ -50,8 +50,9 @@ type Config struct {
 	Accounts      []Account     `yaml:"accounts,omitempty"`
 	Registrations Registrations `yaml:"registrations"`
 
-	file   string
-	places map[string]place
+	file    string
+	places  map[string]place
+	sources Sources
 }
 
 // Admin is the listener for operators.
@@ -83,12 +84,6 @@ type Service struct {
 	// PublicURL is the URL that is registered with the platform, if something in front maps it to Listen. The rule on ports is then
 	// about the URL's.
 	PublicURL string `yaml:"public_url,omitempty"`
-}
-
-// TLS of a listener.
-type TLS struct {
-	CertFile string `yaml:"cert_file"`
-	KeyFile  string `yaml:"key_file"`
 }
 
 // Handler is one handler instance. Its type's own keys stand beside these.
@@ -257,10 +252,18 @@ func Load(path string, types []handler.Type) (*Config, Problems, error) {
 		return nil, nil, fmt.Errorf("read configuration: %w", err)
 	}
 	c, problems := parse(path, filepath.Dir(abs), text, types, othersRead(path))
+	c.sources.note(path, text)
 	if problems.Worst() >= Fatal {
-		return nil, problems, &Invalid{problems}
+		return nil, problems, &Invalid{problems, c.sources}
 	}
 	return c, problems, nil
+}
+
+// read reads a file that is a source of the configuration.
+func (d *decoder) read(path string) ([]byte, error) {
+	text, err := readBounded(path, mostText)
+	d.sources.note(path, text)
+	return text, err
 }
 
 func readBounded(path string, most int64) ([]byte, error) {
@@ -273,7 +276,10 @@ func readBounded(path string, most int64) ([]byte, error) {
 	if err == nil && int64(len(text)) > most {
 		err = fmt.Errorf("%s is larger than %s: is it the right file?", path, Bytes(most))
 	}
-	return text, err
+	if err != nil {
+		return nil, err
+	}
+	return text, nil
 }
 
 // othersRead reports whether everybody on this machine can read the file.
@@ -289,7 +295,7 @@ func Parse(name, dir string, text []byte, types []handler.Type) (*Config, Proble
 
 func parse(name, dir string, text []byte, types []handler.Type, public bool) (*Config, Problems) {
 	c := Default()
-	d := &decoder{file: name, types: types}
+	d := &decoder{file: name, types: types, sources: make(Sources)}
 	if d.document(text, c) {
 		c.complete(d, dir)
 		c.validate(d)
@@ -300,7 +306,7 @@ func parse(name, dir string, text []byte, types []handler.Type, public bool) (*C
 		}
 	}
 	d.problems.sort()
-	c.file, c.places = d.file, d.places
+	c.file, c.places, c.sources = d.file, d.places, d.sources
 	return c, d.problems
 }
 
@@ -327,8 +333,11 @@ func (c *Config) complete(d *decoder, dir string) {
 	for name, s := range c.Services {
 		s.complete(name)
 		if s.TLS != nil {
-			absolute("services."+name+".tls.cert_file", &s.TLS.CertFile)
-			absolute("services."+name+".tls.key_file", &s.TLS.KeyFile)
+			path := "services." + name + ".tls"
+			absolute(path+".cert_file", &s.TLS.CertFile)
+			absolute(path+".key_file", &s.TLS.KeyFile)
+			absolute(path+".client_ca_file", &s.TLS.ClientCAFile)
+			s.TLS.read(d, path)
 		}
 	}
 	for name, h := range c.Handlers {

@@ -95,7 +95,7 @@ func (cred *Credential) readPassword(d *decoder, path string) {
 		bad("stands beside password: give one of the two")
 		return
 	}
-	password, err := readPasswordFile(cred.PasswordFile)
+	password, err := d.readPasswordFile(cred.PasswordFile)
 	if err != nil {
 		bad("%s", err)
 		return
@@ -107,10 +107,13 @@ func (cred *Credential) readPassword(d *decoder, path string) {
 }
 
 // readPasswordFile reads the one line of a file. No error of it quotes the file.
-func readPasswordFile(path string) (string, error) { return readSecretFile(path, "password") }
+func (d *decoder) readPasswordFile(path string) (string, error) {
+	return d.readSecretFile(path, "password")
+}
 
 // readSecretFile is readPasswordFile for another secret, whose name is what.
-func readSecretFile(path, what string) (string, error) {
+func (d *decoder) readSecretFile(path, what string) (string, error) {
+	d.sources.note(path, nil) // until it is read
 	info, err := os.Stat(path)
 	switch {
 	case err != nil:
@@ -119,9 +122,12 @@ func readSecretFile(path, what string) (string, error) {
 		return "", fmt.Errorf("%s is not a file: write the %s into one", path, what)
 	}
 	const longest = 4 << 10
-	text, err := readBounded(path, longest)
+	text, err := d.read(path)
 	if err != nil {
 		return "", err
+	}
+	if len(text) > longest {
+		return "", fmt.Errorf("%s is larger than %s: is it the right file?", path, Bytes(longest))
 	}
 	// Some editors write a byte order mark before the first character, and nobody sees it.
 	secret := strings.TrimPrefix(strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r"), "\ufeff")

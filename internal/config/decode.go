@@ -28,6 +28,7 @@ type decoder struct {
 	places   map[string]place // of each path that was read
 	spoiled  []string         // paths with a problem: what later checks say of them is noise
 	values   int              // read so far
+	sources  Sources
 }
 
 // place is a line and a column, both from 1.

@@ -58,7 +58,11 @@ func (ps Problems) sort() {
 }
 
 // Invalid is a configuration that nothing can start with.
-type Invalid struct{ Problems Problems }
+type Invalid struct {
+	Problems Problems
+	// Sources are the files that were read: to mend it, one of them changes.
+	Sources Sources
+}
 
 func (e *Invalid) Error() string {
 	var lines []string

@@ -26,6 +26,7 @@ func TestTheReferenceIsTrue(t *testing.T) {
 	for name, content := range keyPairs(t) {
 		write(t, dir, name, content)
 	}
+	write(t, dir, "clients.crt", keyPairs(t)["a.crt"])
 	write(t, dir, "callback.password", "a password\n")
 	write(t, dir, "uws.password", "another\n")
 	write(t, dir, "api.token", "0123456789abcdef0123456789abcdef\n")

@@ -1,14 +1,12 @@
 package config
 
 import (
-	"crypto/tls"
 	"fmt"
 	"net"
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"callbackd/internal/callback"
 	"callbackd/internal/receiver"
@@ -46,7 +44,7 @@ func (c *Config) validateServices(d *decoder) {
 		if !isPath(s.Path) {
 			d.at(path+".path", Fatal, "%q is not a path such as / or /usage, of letters, digits and - . _ ~ between the slashes", clip(s.Path))
 		}
-		c.validateTLS(d, path, s)
+		s.TLS.validate(d, path+".tls", s.host())
 		c.validateURL(d, path, s)
 	}
 	c.validateSharing(d)
@@ -81,7 +79,7 @@ func (c *Config) validateSharing(d *decoder) {
 			case s.Listen == o.Listen && ephemeral(s.Listen):
 			case s.Listen == o.Listen && s.Path == o.Path:
 				d.at(path, Fatal, "has the address and path of %s, %s%s: give each a port of its own, or a path", other, s.Listen, s.Path)
-			case s.Listen == o.Listen && !sameTLS(s.TLS, o.TLS):
+			case s.Listen == o.Listen && !s.TLS.same(o.TLS):
 				d.at(path+".tls", Fatal, "differs from that of %s, which shares the address: give both the same, or another port to one", other)
 			case s.Listen != o.Listen && overlap(s.Listen, o.Listen):
 				d.at(path+".listen", Fatal, "%s takes the port of %s, which listens on %s: write the same address to share it by path, or another port",
@@ -120,44 +118,6 @@ func ip(host string) netip.Addr {
 	}
 	addr, _ := netip.ParseAddr(host) // the invalid one, if it is a name
 	return addr.Unmap()
-}
-
-func sameTLS(a, b *TLS) bool {
-	if a == nil || b == nil {
-		return a == b
-	}
-	return *a == *b
-}
-
-func (c *Config) validateTLS(d *decoder, path string, s *Service) {
-	if s.TLS == nil {
-		return
-	}
-	path += ".tls"
-	complete := true
-	for _, f := range []struct{ key, file string }{{"cert_file", s.TLS.CertFile}, {"key_file", s.TLS.KeyFile}} {
-		if f.file == "" {
-			d.at(path+"."+f.key, Fatal, "missing: the PEM file")
-			complete = false
-		} else if _, err := readBounded(f.file, mostText); err != nil {
-			d.at(path+"."+f.key, Fatal, "%s", err)
-			complete = false
-		}
-	}
-	if !complete {
-		return
-	}
-	pair, err := tls.LoadX509KeyPair(s.TLS.CertFile, s.TLS.KeyFile)
-	if err != nil {
-		d.at(path, Fatal, "%s and %s are not a PEM certificate and its key: %s", s.TLS.CertFile, s.TLS.KeyFile, err)
-		return
-	}
-	if now := time.Now(); pair.Leaf != nil && now.After(pair.Leaf.NotAfter) {
-		d.at(path+".cert_file", Warning, "%s expired on %s: the platform refuses it", s.TLS.CertFile, pair.Leaf.NotAfter.UTC().Format(time.DateOnly))
-	}
-	if othersRead(s.TLS.KeyFile) {
-		d.at(path+".key_file", Warning, "%s can be read by everybody on this machine: chmod 600", s.TLS.KeyFile)
-	}
 }
 
 // validateURL checks that the platform would register the service's URL.

@@ -19,13 +19,13 @@ var house = []floor{
 	{2, "internal/receiver"}, {2, "internal/dispatch"}, {2, "internal/handler/*"}, {2, "internal/inbox/sqlite"}, {2, "internal/firewall"},
 	{2, "internal/thingspace/registration"}, {2, "internal/thingspace/platform"},
 	{1, "internal/thingspace"}, {1, "internal/auth"}, {1, "internal/handler"},
-	{0, "internal/callback"}, {0, "internal/soap"}, {0, "internal/inbox"}, {0, "internal/admin"}, {0, "wsdl"}, {0, "schemas"},
+	{0, "internal/callback"}, {0, "internal/certificate"}, {0, "internal/soap"}, {0, "internal/inbox"}, {0, "internal/admin"}, {0, "wsdl"}, {0, "schemas"},
 	{0, "internal/thingspace/internal/uws"}, {0, "internal/thingspace/internal/uws/*"},
 }
 
 // forTests are the packages that tests alone may import.
 var forTests = []string{
-	"internal/inbox/inboxtest", "internal/handler/handlertest", "internal/inbox/sqlite/faultvfs", "internal/counterpart",
+	"internal/inbox/inboxtest", "internal/handler/handlertest", "internal/certificate/certificatetest", "internal/inbox/sqlite/faultvfs", "internal/counterpart",
 	"internal/e2e", "internal/presubmit",
 }
 

@@ -1,0 +1,25 @@
+package app
+
+import (
+	"crypto/tls"
+	"sync/atomic"
+
+	"callbackd/internal/config"
+)
+
+// certificates are what the listeners show to their clients, by the key of the first service of each. A reload replaces them, and
+// connections go on with those that they began with.
+type certificates map[string]*atomic.Pointer[tls.Config]
+
+// serve has a listener show what is in force when a client comes.
+func (cs certificates) serve(key string, t *config.TLS) *tls.Config {
+	current := new(atomic.Pointer[tls.Config])
+	current.Store(t.Config())
+	cs[key] = current
+	return &tls.Config{
+		MinVersion:         tls.VersionTLS12,
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return current.Load(), nil },
+		// ServeTLS wants to know of a certificate.
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &current.Load().Certificates[0], nil },
+	}
+}
