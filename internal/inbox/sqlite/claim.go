@@ -361,7 +361,8 @@ func (s *Store) waited(ctx context.Context, handler int64, replays bool, now int
 	return due, next, nil
 }
 
-// readAll reads the entries of claimed deliveries, in one query. A delivery whose entry cannot be read is buried.
+// readAll reads the entries of claimed deliveries, those that are not in memory in one query. A delivery whose entry cannot be read is
+// buried.
 func (s *Store) readAll(ctx context.Context, due []pending, handler string) ([]inbox.Delivery, error) {
 	entries, err := s.entries(ctx, due)
 	if err != nil {
@@ -413,9 +414,17 @@ type readEntry struct {
 }
 
 func (s *Store) entries(ctx context.Context, due []pending) (map[int64]readEntry, error) {
-	seqs := make([]byte, 0, 8*len(due))
+	entries := make(map[int64]readEntry, len(due))
+	var seqs []byte
 	for _, p := range due {
-		seqs = strconv.AppendInt(append(seqs, ','), p.seq, 10)
+		if e, ok := s.recent.get(p.seq); ok {
+			entries[p.seq] = readEntry{entry: e}
+		} else {
+			seqs = strconv.AppendInt(append(seqs, ','), p.seq, 10)
+		}
+	}
+	if len(seqs) == 0 {
+		return entries, nil
 	}
 	seqs[0] = '['
 	rows, err := s.stmt.entries.QueryContext(ctx, string(append(seqs, ']')))
@@ -423,7 +432,6 @@ func (s *Store) entries(ctx context.Context, due []pending) (map[int64]readEntry
 		return nil, s.report(fmt.Errorf("read entries: %w", err))
 	}
 	defer rows.Close()
-	entries := make(map[int64]readEntry, len(due))
 	for rows.Next() {
 		e, err := s.scan(rows, true)
 		if err != nil && !errors.Is(err, inbox.ErrCorruptEntry) {

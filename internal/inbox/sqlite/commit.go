@@ -129,6 +129,7 @@ func (s *Store) oneByOne(appends []*inbox.Append, settlements []inbox.Settlement
 // effects are what a transaction changes in memory, once it is durable.
 type effects struct {
 	entries, duplicates, repeats int
+	stored                       []inbox.Entry // that will soon be claimed
 	quarantined                  int
 	handlers                     map[string]int64 // that got their number
 	pending, dead                map[int64]int    // by handler: the change of their number
@@ -210,6 +211,7 @@ func (s *Store) apply(tx *effects) {
 	m.Duplicates.Add(float64(tx.duplicates))
 	m.Repeats.Add(float64(tx.repeats))
 	m.Quarantined.Add(float64(tx.quarantined))
+	s.recent.add(tx.stored)
 	s.handlers.add(tx.handlers)
 	for handler, n := range tx.pending {
 		name := s.handlers.name(handler)
@@ -280,6 +282,10 @@ func (s *Store) append(tx *effects, a *inbox.Append) error {
 		tx.quarantined++
 	} else if err := s.insertDeliveries(tx, e, seq, a.Arrival.Handlers, at); err != nil {
 		return err
+	} else if len(a.Arrival.Handlers) > 0 {
+		stored := *e
+		stored.Seq, stored.ReceivedAt, stored.State, stored.Sightings, stored.RepeatOf = seq, fromMicro(at), inbox.Pending, 1, a.Receipt.RepeatOf
+		tx.stored = append(tx.stored, stored)
 	}
 	s.nextSeq++
 	tx.entries++

@@ -84,4 +84,5 @@ func (e *engine) Corrupt(tb testing.TB, seq int64) {
 	if _, err := db.Exec(`UPDATE body SET data = data || x'00' WHERE seq = ?`, seq); err != nil {
 		tb.Fatal(err)
 	}
+	e.recent.forget() // it is what is on disk that has changed
 }

@@ -156,6 +156,7 @@ func forget(f *inbox.Facts, body []byte, identifier string, whole bool) {
 }
 
 func (s *Store) erase(ctx context.Context, tx *effects, part []erasure, r *Erased) error {
+	tx.then = append(tx.then, s.recent.forget)
 	for i := range part {
 		x := &part[i]
 		if err := s.eraseOne(ctx, tx, x, r); err != nil {

@@ -108,6 +108,7 @@ type Store struct {
 	files    []watched
 	handlers registry
 	claims   claims
+	recent   recent
 	erasing  sync.Mutex
 	stop     context.CancelFunc
 	finished sync.WaitGroup
