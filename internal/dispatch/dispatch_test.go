@@ -510,6 +510,7 @@ func TestACorruptEntryIsBuriedAndTheOthersDelivered(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		bad := b.append(1, "events")
 		good := b.append(1, "events")
+		b.close() // so that nothing of them is in memory any more
 		db, err := sql.Open("sqlite", inboxFile(b))
 		if err != nil {
 			t.Fatal(err)
@@ -520,6 +521,7 @@ func TestACorruptEntryIsBuriedAndTheOthersDelivered(t *testing.T) {
 		if err := db.Close(); err != nil {
 			t.Fatal(err)
 		}
+		b.open()
 		var seen []int64
 		b.start(named("events", dispatch.Policy{}, func(_ context.Context, d *handler.Delivery) error { seen = append(seen, d.Seq); return nil }))
 		later(time.Minute)
