@@ -62,6 +62,15 @@ func (c *connections) serve(next http.Handler) http.Handler {
 	})
 }
 
+// any reports whether there is a connection on which a request has arrived, or one on which none has.
+func (c *connections) any(served bool) (found bool) {
+	c.served.Range(func(_, has any) bool {
+		found = has.(*atomic.Bool).Load() == served
+		return !found
+	})
+	return found
+}
+
 // closeSilent closes the connections on which no request has arrived. Nothing that was sent on them was acknowledged.
 func (c *connections) closeSilent() {
 	c.served.Range(func(conn, served any) bool {

@@ -329,6 +329,33 @@ func TestDrain(t *testing.T) {
 	}
 }
 
+// TestDrainTakesWhatIsJustBeingSent: a sender that writes on a connection which it keeps open, at the moment at which the receiver stops, is
+// answered, and told that the connection ends.
+func TestDrainTakesWhatIsJustBeingSent(t *testing.T) {
+	t.Parallel()
+	r := start(t)
+	r.eventually("it receives", func() bool { return r.receiver.Status() == nil })
+	kept := r.dial()
+	kept.send(message(), usual(len(message()))...)
+	if a := kept.answer(); a.status != http.StatusOK || a.closed {
+		t.Fatalf("status %d, closed %v", a.status, a.closed)
+	}
+	stopped := make(chan error, 1)
+	go func() { stopped <- r.stop() }()
+	r.eventually("it drains", func() bool { return r.receiver.Status() != nil })
+	second := message("2c90bd28", "00000002")
+	kept.send(second, usual(len(second))...)
+	if a := kept.answer(); a.status != http.StatusOK || !a.closed {
+		t.Errorf("while it drains: status %d, closed %v; want an ack, and the connection closed", a.status, a.closed)
+	}
+	if err := <-stopped; err != nil {
+		t.Errorf("drain: %v", err)
+	}
+	if n := len(r.entries()); n != 2 {
+		t.Errorf("%d entries, want 2", n)
+	}
+}
+
 // TestDrainWaitsForNoSilence: connections on which nothing was ever asked hold up no stop.
 func TestDrainWaitsForNoSilence(t *testing.T) {
 	t.Parallel()

@@ -78,6 +78,7 @@ func (in *intake) logPanic(what string, p any) {
 
 func (in *intake) refuse(w http.ResponseWriter, e *event, err error) {
 	e.outcome, e.err, e.refusal = refused, err, classify(err)
+	in.lastAnswer(w)
 	refuse(w, e.refusal, err, e.version)
 }
 
@@ -278,6 +279,7 @@ func (in *intake) ack(w http.ResponseWriter, r *http.Request, e *event) {
 		h.Set("Content-Type", e.version.ContentType())
 	}
 	h.Set("Content-Length", strconv.Itoa(len(body)))
+	in.lastAnswer(w)
 	w.WriteHeader(http.StatusOK)
 	_, _ = w.Write(body) // what comes of it shows after the request has been counted
 	e.unheard = r.Context().Err() != nil

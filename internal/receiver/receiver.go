@@ -18,7 +18,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -183,7 +182,7 @@ func (r *Receiver) Run(ctx context.Context, drain time.Duration) error {
 	var servers sync.WaitGroup
 	for _, s := range r.servers {
 		servers.Go(func() {
-			if err := s.serve(); !errors.Is(err, http.ErrServerClosed) {
+			if err := s.serve(); ctx.Err() == nil { // else it was closed
 				stop(fmt.Errorf("serve %s: %w", s.listener.Addr(), err))
 			}
 		})
@@ -191,36 +190,9 @@ func (r *Receiver) Run(ctx context.Context, drain time.Duration) error {
 	r.state.Store(serving)
 	<-ctx.Done()
 	r.state.Store(draining)
-	err := r.shutdown(drain)
-	servers.Wait()
+	err := r.drain(drain, servers.Wait)
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
 		return errors.Join(cause, err)
 	}
 	return err
-}
-
-// silence is how long a drain waits for the first request of a connection: for one that was opened in the last moment. Clients and health
-// checks open connections that they never use, and net/http would wait 5 s for each, in which nothing is acknowledged.
-const silence = 500 * time.Millisecond
-
-func (r *Receiver) shutdown(drain time.Duration) error {
-	ctx, cancel := context.WithTimeout(context.Background(), drain)
-	defer cancel()
-	silent := time.AfterFunc(silence, func() {
-		for _, s := range r.servers {
-			s.connections.closeSilent()
-		}
-	})
-	defer silent.Stop()
-	errs := make([]error, len(r.servers))
-	var closing sync.WaitGroup
-	for i, s := range r.servers {
-		closing.Go(func() {
-			if err := s.http.Shutdown(ctx); err != nil {
-				errs[i] = errors.Join(fmt.Errorf("drain %s: %w", s.listener.Addr(), err), s.http.Close())
-			}
-		})
-	}
-	closing.Wait()
-	return errors.Join(errs...)
 }

@@ -38,6 +38,7 @@ func (in *intake) describe(w http.ResponseWriter, r *http.Request, e *event) err
 	e.outcome = described
 	w.Header().Set("Content-Type", "text/xml; charset=utf-8")
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	in.lastAnswer(w)
 	_, _ = w.Write(body) // the client may be gone; for HEAD net/http leaves the body out
 	return nil
 }
