@@ -2,8 +2,9 @@
 //
 //	lock data_dir -> open inbox -> bind sockets, all or none -> handlers -> dispatcher -> receiver -> admin, control
 //
-// The first part that ends brings the rest down, in an order that loses nothing: readiness off and lame duck, the receiver drains,
-// claims stop and deliveries get their grace, handlers close, the inbox closes, the admin listener last. Each step has a limit of
+// The first part that ends brings the rest down, in an order that loses nothing: readiness off and lame duck, claims stop and deliveries get
+// their grace, the receiver drains, handlers close, the inbox closes, the admin listener last. The receiver goes on while deliveries
+// end, so that a slow handler does not make the gap longer in which nothing is acknowledged. Each step has a limit of
 // time; what does not keep it is left behind, for the process ends anyway and a delivery under way is made again.
 package app
 
@@ -38,6 +39,8 @@ type Options struct {
 	Config  *config.Config
 	Log     *zap.Logger
 	Version string
+	// Sockets are those that systemd has bound and passed. New takes them over.
+	Sockets []*os.File
 }
 
 // Addresses are what is bound, which matters where the configuration asked for port 0.
@@ -62,6 +65,7 @@ type App struct {
 	watching     map[string]func(context.Context) error
 	certificates certificates
 	addresses    Addresses
+	passed       *passed
 	draining     atomic.Bool
 }
 
@@ -173,9 +177,9 @@ func (a *App) stop(parts *parts, cause error) error {
 		cause = a.lameDuck(parts)
 	}
 	errs := []error{cause,
+		parts.stop(a.log, "dispatcher", a.c.Shutdown.Grace+stopMargin),
 		a.cutOff(parts.stop(a.log, "receiver", a.c.Shutdown.Drain+stopMargin)),
 		a.noteAcksEnded(),
-		parts.stop(a.log, "dispatcher", a.c.Shutdown.Grace+stopMargin),
 		parts.stop(a.log, "control", 2*stopMargin)}
 	a.stopWatches(parts)
 	if parts.leftBehind("dispatcher") {
@@ -186,8 +190,8 @@ func (a *App) stop(parts *parts, cause error) error {
 	return errors.Join(errs...)
 }
 
-// noteAcksEnded has the inbox note since when nothing is acknowledged, for `inbox stats`: deliveries get their grace only now. A store
-// that cannot has its last sign of life instead.
+// noteAcksEnded has the inbox note since when nothing is acknowledged, for `inbox stats`. A store that cannot has its last sign of life
+// instead.
 func (a *App) noteAcksEnded() error {
 	ctx, cancel := context.WithTimeout(context.Background(), stopMargin)
 	defer cancel()
@@ -232,7 +236,8 @@ func (a *App) started() {
 			services = append(services, string(info.Service)+" "+addr.String())
 		}
 	}
-	a.log.Info("receiving", zap.String("version", a.o.Version), zap.Strings("services", services), zap.Stringer("admin", a.addresses.Admin))
+	a.log.Info("receiving", zap.String("version", a.o.Version), zap.Strings("services", services), zap.Stringer("admin", a.addresses.Admin),
+		zap.Strings("sockets_of_systemd", a.passed.taken))
 }
 
 // handlers opens the handlers and tells the inbox of them.

@@ -27,8 +27,13 @@ func (s *sockets) close() error {
 	return errors.Join(errs...)
 }
 
-// listen binds every address or, with an error that tells all that cannot be bound, is done with. Nothing is accepted yet.
+// listen binds every address that systemd has not bound already or, with an error that tells all that cannot be bound, is done with.
+// Nothing is accepted yet.
 func (a *App) listen(bound *sockets) (listeners []receiver.Listener, admin net.Listener, err error) {
+	if a.passed, err = receivePassed(a.o.Sockets); err != nil {
+		return nil, nil, err
+	}
+	defer func() { a.passed.left(a.log) }()
 	a.addresses.Services = make(map[callback.Service]net.Addr)
 	var errs []error
 	at := make(map[string]int) // the index into listeners of each address
@@ -69,9 +74,15 @@ func (a *App) listener(bound *sockets, key string, s *config.Service) (l receive
 	return l, err
 }
 
-// bind opens one socket. Its error names the line of the configuration, and what to do.
+// bind opens one socket, or takes that which was passed for it. Its error names the line of the configuration, and what to do.
 func (a *App) bind(bound *sockets, key, address string) (net.Listener, error) {
-	l, err := net.Listen("tcp", address)
+	l, err := a.passed.take(a.socketNames(key, address), address)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %s: %w", a.c.Place(key), key, err)
+	}
+	if l == nil {
+		l, err = net.Listen("tcp", address)
+	}
 	if err == nil {
 		bound.add(l)
 		return l, nil

@@ -8,6 +8,7 @@ import (
 	"callbackd/internal/app"
 	"callbackd/internal/config"
 
+	"github.com/coreos/go-systemd/v22/activation"
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 )
@@ -35,7 +36,7 @@ func (e *env) serve() *cobra.Command {
 				p.Severity = config.Warning // none keeps it from starting
 				log.Warn("configuration", zap.String("problem", p.String()))
 			}
-			a, err := app.New(cmd.Context(), app.Options{Config: c, Log: log, Version: buildVersion()})
+			a, err := app.New(cmd.Context(), app.Options{Config: c, Log: log, Version: buildVersion(), Sockets: activation.Files(true)})
 			if err != nil {
 				return err
 			}
