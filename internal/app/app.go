@@ -31,6 +31,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 )
 
@@ -56,6 +57,7 @@ type App struct {
 	log      *zap.Logger
 	registry *prometheus.Registry
 	teardown teardown
+	tracer   trace.Tracer // nil while nothing is traced
 
 	store        *sqlite.Store
 	receiver     *receiver.Receiver
@@ -86,6 +88,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	}()
 	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(o.Version))
 
+	a.startTraces(ctx)
 	lock, err := sqlite.LockDir(a.c.DataDir)
 	if errors.Is(err, os.ErrPermission) {
 		return nil, fmt.Errorf("%s: %w: let the user that callbackd runs as own data_dir", a.c.Place("data_dir"), err)
@@ -117,7 +120,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	}
 	a.dispatcher = dispatch.New(dispatch.Options{
 		Store: a.store, Instances: instances, Decode: decode(a.messageLimits()), Log: a.log.Named("dispatch"),
-		Metrics: dispatch.NewMetrics(a.registry), Grace: a.c.Shutdown.Grace,
+		Metrics: dispatch.NewMetrics(a.registry), Grace: a.c.Shutdown.Grace, Tracer: a.tracer,
 	})
 	if err := a.newReceiver(listeners); err != nil {
 		return nil, err
@@ -302,7 +305,7 @@ func (a *App) newReceiver(listeners []receiver.Listener) error {
 		Route: a.route, Ack: a.c.Ack,
 		Limits:   receiver.Limits{Connections: a.c.Limits.Connections, Message: a.messageLimits()},
 		InFlight: int64(a.c.Limits.InFlight), AckBudget: a.c.Limits.AckBudget,
-		Log: a.log.Named("receiver"), Metrics: receiver.NewMetrics(a.registry),
+		Log: a.log.Named("receiver"), Metrics: receiver.NewMetrics(a.registry), Tracer: a.tracer,
 	})
 	return err
 }

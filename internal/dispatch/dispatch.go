@@ -34,6 +34,7 @@ import (
 	"callbackd/internal/handler"
 	"callbackd/internal/inbox"
 
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 )
 
@@ -71,6 +72,8 @@ type Options struct {
 	Metrics *Metrics
 	// Grace is how long deliveries under way may go on after Run's context has ended; default 20 s.
 	Grace time.Duration
+	// Tracer makes a span of each attempt; nil makes none.
+	Tracer trace.Tracer
 }
 
 // Dispatcher runs the handlers.

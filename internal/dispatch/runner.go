@@ -219,8 +219,10 @@ func (r *runner) deliver(ctx, hard context.Context, a assignment) {
 		return
 	}
 	from := time.Now()
-	err := r.attempt(hard, d)
+	traced, trace := r.traced(hard, d)
+	err := r.attempt(traced, d)
 	if err != nil && hard.Err() != nil {
+		trace.release()
 		r.drop(probe)
 		r.Store.ReleaseClaims(d.DeliveryKey) // our doing, not the handler's
 		return
@@ -232,6 +234,7 @@ func (r *runner) deliver(ctx, hard context.Context, a assignment) {
 		policy.MaxAttempts = math.MaxInt
 	}
 	result := decide(err, d.Attempt, policy, now, rand.Float64())
+	trace.end(result)
 	r.Metrics.attempt(r.Name, result, now.Sub(from), now.Sub(d.Entry.ReceivedAt))
 	r.note(hard, result, probe, err)
 	if spared && result.verdict == inbox.VerdictRetry {
@@ -244,16 +247,17 @@ func (r *runner) deliver(ctx, hard context.Context, a assignment) {
 	if probe {
 		r.probed()
 	}
-	r.report(d, result, now.Sub(from))
+	r.report(d, result, now.Sub(from), trace.field())
 }
 
 // report writes the attempt's one event; that of a success is for debugging, for the metrics count it. The error's text stays in the
 // inbox: it may quote the callback.
-func (r *runner) report(d inbox.Delivery, result decision, took time.Duration) {
+func (r *runner) report(d inbox.Delivery, result decision, took time.Duration, trace zap.Field) {
 	fields := []zap.Field{
 		zap.String("delivery", d.ID), zap.Int64("seq", d.Seq), zap.String("service", d.Entry.Service), zap.String("kind", d.Entry.Kind),
 		zap.String("account", d.Entry.Account), zap.Int("attempt", d.Attempt), zap.Stringer("verdict", result.verdict),
 		zap.Duration("took", took), zap.Duration("lag", time.Since(d.Entry.ReceivedAt)),
+		trace,
 	}
 	if d.Replay > 0 {
 		fields = append(fields, zap.Int64("replay", d.Replay))

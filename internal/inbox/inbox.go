@@ -78,6 +78,9 @@ type Facts struct {
 	Misrouted bool `json:"misrouted,omitempty"`
 	// Test is set for a message that an operator sent.
 	Test bool `json:"test,omitempty"`
+
+	// Trace names the span of the request that the callback arrived by, as a W3C traceparent; empty while nothing was traced.
+	Trace string `json:"trace,omitempty"`
 }
 
 // Identifiers are those by which an entry is found, in lower case, each once.

@@ -126,6 +126,14 @@ var needed = map[string]string{
 	"modernc.org/libc":                                         "the VFS that injects faults under SQLite",
 	"modernc.org/sqlite":                                       "the inbox",
 	"pgregory.net/rapid":                                       "property tests",
+
+	"go.opentelemetry.io/otel":                                        "attributes of spans, and the header that hands on a trace",
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc": "spans to a collector that speaks gRPC",
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp": "spans to a collector that speaks HTTP",
+	"go.opentelemetry.io/otel/sdk":                                    "sampling and batches of spans",
+	"go.opentelemetry.io/otel/trace":                                  "spans of requests and deliveries",
+	"go.opentelemetry.io/proto/otlp":                                  "what a collector gets, as tests read it",
+	"google.golang.org/protobuf":                                      "what a collector gets, as tests read it",
 }
 
 // requires: a module is required for a reason that is written down.

@@ -90,6 +90,9 @@ var fences = []fence{
 	{"github.com/spf13", []string{"internal/cli"}, true},
 	{"go.yaml.in/yaml", []string{"internal/config", "internal/cli"}, false},
 	{"github.com/pires/go-proxyproto", []string{"internal/auth"}, false},
+	{"go.opentelemetry.io/otel", []string{"internal/receiver", "internal/dispatch", "internal/handler", "internal/app"}, false},
+	{"go.opentelemetry.io/otel/sdk", []string{"internal/app"}, false},
+	{"go.opentelemetry.io/otel/exporters", []string{"internal/app"}, false},
 	{"testing", forTests, false},
 }
 

@@ -30,6 +30,7 @@ type event struct {
 	held, misrouted     bool
 	receipt             inbox.Receipt
 
+	trace   *requestTrace // nil while nothing is traced
 	outcome outcome
 	unheard bool // the sender had gone before it was acknowledged
 	err     error
@@ -45,10 +46,13 @@ const (
 	described         // the WSDL was asked for
 )
 
+func (o outcome) String() string { return [...]string{"refused", "acked", "described"}[o] }
+
 // finish counts and logs. It runs in a defer, whatever happened.
 func (in *intake) finish(e *event) {
 	took := time.Since(e.from)
 	in.counters.count(e, took)
+	e.trace.end(e)
 	switch e.outcome {
 	case acked:
 		in.log.Info("received", append(e.fields(took), e.stored()...)...)
@@ -64,6 +68,9 @@ func (in *intake) finish(e *event) {
 // shortened, and is none of what the message is about: no identifier, text or name but the request's.
 func (e *event) fields(took time.Duration) []zapcore.Field {
 	fields := []zapcore.Field{zap.String("source", e.sourceText()), zap.Duration("took", took)}
+	if e.trace != nil {
+		fields = append(fields, zap.String("trace_id", e.trace.id()))
+	}
 	if e.outcome == described {
 		return fields
 	}

@@ -42,6 +42,9 @@ type intake struct {
 
 func (in *intake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e := &event{from: time.Now(), err: errPanic}
+	if in.o.Tracer != nil {
+		e.trace = in.traced(r)
+	}
 	defer in.finish(e)
 	defer in.guard(w, e)
 	if len(r.TransferEncoding) > 0 {
@@ -118,14 +121,17 @@ func (in *intake) take(w http.ResponseWriter, r *http.Request, e *event, charset
 	memory := share{part: in.memory, patience: patience, waits: in.counters.memoryWaits}
 	defer memory.release()
 	options := thingspace.ReadOptions{Charset: charset, Limits: in.o.Limits.Message}
+	read := e.trace.step("read")
 	body, err := readBody(w, r, in.o.Limits.Message.Bytes, &memory)
 	e.bytes = len(body)
 	deadline := time.Now().Add(in.o.AckBudget - patience + memory.patience)
 	if err != nil {
+		read.end(err)
 		in.salvage(e, body, options)
 		return err
 	}
 	m, err := thingspace.Read(body, options)
+	read.end(err)
 	if err != nil {
 		if in.salvage(e, body, options); errors.Is(err, soap.ErrMalformed) && isJSON(body) {
 			return errMediaType
@@ -155,7 +161,10 @@ func (in *intake) judge(r *http.Request, e *event, m *thingspace.Message) error 
 		return err
 	}
 	e.account, e.credential = match.Label, match.ID
+	e.trace.link(r)
+	validate := e.trace.step("validate")
 	e.violations = in.validate(r.Context(), m)
+	validate.end(nil)
 	if len(e.violations) > 0 && in.service.Validation == Enforce {
 		return fmt.Errorf("%w: %s", errSchema, e.violations[0])
 	}
@@ -189,7 +198,9 @@ func (in *intake) store(r *http.Request, e *event, m *thingspace.Message, deadli
 	e.entry = arrival.Entry
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(r.Context()), deadline)
 	defer cancel()
+	appending := e.trace.step("append")
 	e.receipt, err = in.o.Store.Append(ctx, arrival)
+	appending.end(err)
 	return err
 }
 
@@ -204,7 +215,7 @@ func (in *intake) arrival(r *http.Request, e *event, m *thingspace.Message) inbo
 		Root: m.Root, SOAP: m.SOAP.String(), Encoding: m.Encoding, ContentType: bounded(e.contentType),
 		Attempt: cb.CallbackCount, MaxAttempts: cb.MaxCallbackThreshold,
 		Extensions: m.Extensions, ExtensionCount: m.ExtensionCount,
-		Misrouted: e.misrouted, Test: test != NotTest, Related: related(cb),
+		Misrouted: e.misrouted, Test: test != NotTest, Related: related(cb), Trace: e.trace.parent(),
 	}
 	for _, d := range cb.Devices {
 		facts.Devices = append(facts.Devices, inbox.Device(d))

@@ -28,6 +28,7 @@ import (
 	"callbackd/internal/soap"
 	"callbackd/internal/thingspace"
 
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 )
 
@@ -115,6 +116,8 @@ type Options struct {
 	AckBudget time.Duration
 	Log       *zap.Logger
 	Metrics   *Metrics
+	// Tracer makes a span of each request; nil makes none, and costs nothing.
+	Tracer trace.Tracer
 }
 
 // Receiver serves the listeners.
