@@ -22,9 +22,9 @@ type Changed struct {
 
 // IdentifierChanged answers ChangeDeviceIdentifier (schemas/README.md, section 5.1).
 type IdentifierChanged struct {
-	DeviceIdentifiers []Device  `json:"deviceIdentifiers,omitempty"` // published: the new ones
-	ServicePlan       string    `json:"servicePlan,omitempty"`       // published: the new plan, if it changed
-	Extra             []Element `json:"extra,omitempty"`             // what is not known
+	DeviceIdentifiers []Device  `json:"deviceIdentifiers,omitempty" wire:"DeviceIdentifierChanged,DeviceIdentifiers"` // published: the new ones
+	ServicePlan       string    `json:"servicePlan,omitempty"`                                                        // published: the new plan, if it changed
+	Extra             []Element `json:"extra,omitempty"`                                                              // what is not known
 }
 
 // ServicePlanChanged answers ChangeDeviceServicePlan (schemas/README.md, section 5.1).
@@ -36,12 +36,12 @@ type ServicePlanChanged struct {
 
 // StateChanged answers ChangeDeviceState (schemas/README.md, section 5.1).
 type StateChanged struct {
-	Activate   *Activated     `json:"activate,omitempty"`   // inferred
-	Deactivate *Deactivated   `json:"deactivate,omitempty"` // inferred
-	Suspend    *SuspendStatus `json:"suspend,omitempty"`    // inferred
-	Restore    *Restored      `json:"restore,omitempty"`    // inferred
-	Text       string         `json:"text,omitempty"`       // what stood beside or instead of elements
-	Extra      []Element      `json:"extra,omitempty"`      // what is not known
+	Activate   *Activated     `json:"activate,omitempty" wire:"Activate,ActivateDevice"`       // inferred
+	Deactivate *Deactivated   `json:"deactivate,omitempty" wire:"Deactivate,DeactivateDevice"` // inferred
+	Suspend    *SuspendStatus `json:"suspend,omitempty" wire:"Suspend,SuspendDevice"`          // inferred
+	Restore    *Restored      `json:"restore,omitempty" wire:"Restore,RestoreDevice"`          // inferred
+	Text       string         `json:"text,omitempty"`                                          // what stood beside or instead of elements
+	Extra      []Element      `json:"extra,omitempty"`                                         // what is not known
 }
 
 // Activated tells what an activated device got (schemas/README.md, section 5.1).
@@ -65,14 +65,14 @@ type DeviceCredential struct {
 
 // Deactivated tells that a device was (schemas/README.md, section 5.1).
 type Deactivated struct {
-	Deactivated string    `json:"deactivated,omitempty"` // inferred
-	Extra       []Element `json:"extra,omitempty"`       // what is not known
+	Deactivated string    `json:"deactivated,omitempty" wire:"Deactivated,#text"` // inferred
+	Extra       []Element `json:"extra,omitempty"`                                // what is not known
 }
 
 // Restored tells that a device was (schemas/README.md, section 5.1).
 type Restored struct {
-	Restored string    `json:"restored,omitempty"` // inferred
-	Extra    []Element `json:"extra,omitempty"`    // what is not known
+	Restored string    `json:"restored,omitempty" wire:"Restored,#text"` // inferred
+	Extra    []Element `json:"extra,omitempty"`                          // what is not known
 }
 
 // ExternalProvisioningChange tells of a change made outside the API (schemas/README.md, section 5.6).
@@ -85,20 +85,20 @@ type ExternalProvisioningChange struct {
 
 // DeviceInformation describes a device. ExtendedAttributes hold names and addresses of people (schemas/README.md, section 6.1).
 type DeviceInformation struct {
-	AccountName         string               `json:"accountName,omitempty"`        // published
-	CarrierInformation  []CarrierInformation `json:"carrierInformation,omitempty"` // published
-	DeviceGroupNames    []string             `json:"deviceGroupNames,omitempty"`   // published
-	DeviceIdentifiers   []Device             `json:"deviceIdentifiers,omitempty"`  // published
-	BillingCycleEndDate Time                 `json:"billingCycleEndDate,omitzero"` // inferred
-	Connected           string               `json:"connected,omitempty"`          // inferred
-	CreatedAt           Time                 `json:"createdAt,omitzero"`           // inferred
-	CustomFields        []Attribute          `json:"customFields,omitempty"`       // inferred
-	ExtendedAttributes  []Attribute          `json:"extendedAttributes,omitempty"` // inferred
-	IPAddress           string               `json:"ipAddress,omitempty"`          // inferred
-	LastActivationBy    string               `json:"lastActivationBy,omitempty"`   // inferred
-	LastActivationDate  Time                 `json:"lastActivationDate,omitzero"`  // inferred
-	LastConnectionDate  Time                 `json:"lastConnectionDate,omitzero"`  // inferred
-	Extra               []Element            `json:"extra,omitempty"`              // what is not known
+	AccountName         string               `json:"accountName,omitempty"`                             // published
+	CarrierInformation  []CarrierInformation `json:"carrierInformation,omitempty"`                      // published
+	DeviceGroupNames    []string             `json:"deviceGroupNames,omitempty" wire:"DeviceGroupName"` // published
+	DeviceIdentifiers   []Device             `json:"deviceIdentifiers,omitempty"`                       // published
+	BillingCycleEndDate Time                 `json:"billingCycleEndDate,omitzero"`                      // inferred
+	Connected           string               `json:"connected,omitempty"`                               // inferred
+	CreatedAt           Time                 `json:"createdAt,omitzero"`                                // inferred
+	CustomFields        []Attribute          `json:"customFields,omitempty"`                            // inferred
+	ExtendedAttributes  []Attribute          `json:"extendedAttributes,omitempty"`                      // inferred
+	IPAddress           string               `json:"ipAddress,omitempty"`                               // inferred
+	LastActivationBy    string               `json:"lastActivationBy,omitempty"`                        // inferred
+	LastActivationDate  Time                 `json:"lastActivationDate,omitzero"`                       // inferred
+	LastConnectionDate  Time                 `json:"lastConnectionDate,omitzero"`                       // inferred
+	Extra               []Element            `json:"extra,omitempty"`                                   // what is not known
 }
 
 // CarrierInformation is a device's line with a carrier (schemas/README.md, section 6.1).
@@ -124,14 +124,14 @@ type PromotionChange struct {
 
 // Usage is a device's use of the network (schemas/README.md, section 5.2).
 type Usage struct {
-	BytesUsed          Number      `json:"bytesUsed,omitempty"`          // inferred
-	SMSUsed            Number      `json:"smsUsed,omitempty"`            // inferred
-	ServicePlan        string      `json:"servicePlan,omitempty"`        // inferred
-	Source             string      `json:"source,omitempty"`             // inferred: what the figures are, such as "Raw Usage"
-	Timestamp          Time        `json:"timestamp,omitzero"`           // inferred
-	ExtendedAttributes []Attribute `json:"extendedAttributes,omitempty"` // inferred: such as MoSms and MtSms
-	Text               string      `json:"text,omitempty"`               // what stood beside or instead of elements
-	Extra              []Element   `json:"extra,omitempty"`              // what is not known
+	BytesUsed          Number      `json:"bytesUsed,omitempty"`              // inferred
+	SMSUsed            Number      `json:"smsUsed,omitempty" wire:"SmsUsed"` // inferred
+	ServicePlan        string      `json:"servicePlan,omitempty"`            // inferred
+	Source             string      `json:"source,omitempty"`                 // inferred: what the figures are, such as "Raw Usage"
+	Timestamp          Time        `json:"timestamp,omitzero"`               // inferred
+	ExtendedAttributes []Attribute `json:"extendedAttributes,omitempty"`     // inferred: such as MoSms and MtSms
+	Text               string      `json:"text,omitempty"`                   // what stood beside or instead of elements
+	Extra              []Element   `json:"extra,omitempty"`                  // what is not known
 }
 
 // SMSDelivery tells what became of an SMS to a device: on EnhancedConnectivityService that the network sent it, on
@@ -153,14 +153,14 @@ type PRLInformation struct {
 
 // SuspendStatus is the state of a suspended device (schemas/README.md, section 5.4).
 type SuspendStatus struct {
-	ExpectedResumeDate                   Time      `json:"expectedResumeDate,omitzero"`                    // inferred
-	MaxSuspendDaysAllowed                Number    `json:"maxSuspendDaysAllowed,omitempty"`                // inferred
-	NumDaysSuspendAllowedCurrent12Months Number    `json:"numDaysSuspendAllowedCurrent12Months,omitempty"` // inferred
-	NumDaysSuspendedLast12Months         Number    `json:"numDaysSuspendedLast12Months,omitempty"`         // inferred
-	State                                string    `json:"state,omitempty"`                                // inferred: the device's, of which no page gives the name
-	SuspendDate                          Time      `json:"suspendDate,omitzero"`                           // inferred, of which no page gives the name
-	Text                                 string    `json:"text,omitempty"`                                 // what stood beside or instead of elements
-	Extra                                []Element `json:"extra,omitempty"`                                // what is not known
+	ExpectedResumeDate                   Time      `json:"expectedResumeDate,omitzero"`                              // inferred
+	MaxSuspendDaysAllowed                Number    `json:"maxSuspendDaysAllowed,omitempty"`                          // inferred
+	NumDaysSuspendAllowedCurrent12Months Number    `json:"numDaysSuspendAllowedCurrent12Months,omitempty"`           // inferred
+	NumDaysSuspendedLast12Months         Number    `json:"numDaysSuspendedLast12Months,omitempty"`                   // inferred
+	State                                string    `json:"state,omitempty" wire:"State,DeviceState"`                 // inferred: the device's, of which no page gives the name
+	SuspendDate                          Time      `json:"suspendDate,omitzero" wire:"SuspendDate,DateOfSuspension"` // inferred, of which no page gives the name
+	Text                                 string    `json:"text,omitempty"`                                           // what stood beside or instead of elements
+	Extra                                []Element `json:"extra,omitempty"`                                          // what is not known
 }
 
 // DeviceAvailability answers CheckDeviceAvailability (schemas/README.md, section 5).
@@ -170,10 +170,10 @@ type DeviceAvailability struct {
 
 // DeviceCollection is one device with all its identifiers (schemas/README.md, section 5).
 type DeviceCollection struct {
-	DeviceIdentifiers []Device  `json:"deviceIdentifiers,omitempty"` // inferred
-	Status            string    `json:"status,omitempty"`            // inferred
-	Text              string    `json:"text,omitempty"`              // what stood beside or instead of elements
-	Extra             []Element `json:"extra,omitempty"`             // what is not known
+	DeviceIdentifiers []Device  `json:"deviceIdentifiers,omitempty" wire:"DeviceIdentifiers,DeviceIndentifiers,DeviceIdentifier,Device"` // inferred
+	Status            string    `json:"status,omitempty"`                                                                                // inferred
+	Text              string    `json:"text,omitempty"`                                                                                  // what stood beside or instead of elements
+	Extra             []Element `json:"extra,omitempty"`                                                                                 // what is not known
 }
 
 // SmsMessage is a text that a device sent. It has no RequestId and no time of its own (schemas/README.md, section 5.5).
@@ -183,12 +183,12 @@ type SmsMessage struct {
 
 // Fault tells why a request failed. Match on [Fault.Condition]; the texts change and hold data (schemas/README.md, section 7).
 type Fault struct {
-	Code   string    `json:"code,omitempty"`   // inferred: faultcode, such as CarrierService.REQUEST_FAILED.DeviceNotFound
-	String string    `json:"string,omitempty"` // inferred: faultstring
-	Actor  string    `json:"actor,omitempty"`  // inferred: faultactor
-	Detail string    `json:"detail,omitempty"` // inferred: detail
-	Text   string    `json:"text,omitempty"`   // what stood beside or instead of elements
-	Extra  []Element `json:"extra,omitempty"`  // what is not known
+	Code   string    `json:"code,omitempty" wire:"faultcode"`     // inferred: faultcode, such as CarrierService.REQUEST_FAILED.DeviceNotFound
+	String string    `json:"string,omitempty" wire:"faultstring"` // inferred: faultstring
+	Actor  string    `json:"actor,omitempty" wire:"faultactor"`   // inferred: faultactor
+	Detail string    `json:"detail,omitempty" wire:"detail"`      // inferred: detail
+	Text   string    `json:"text,omitempty"`                      // what stood beside or instead of elements
+	Extra  []Element `json:"extra,omitempty"`                     // what is not known
 }
 
 // Comment is prose. In JSON that of a ResumeTrackingNotification has resumesAt beside it (schemas/README.md, section 5.8).

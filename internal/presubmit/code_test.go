@@ -14,7 +14,7 @@ var configuring = []string{"internal/config", "internal/app", "internal/cli", "c
 func outside(tr *tree, report func(string, ...any)) {
 	forbidden := []string{"Getenv", "LookupEnv", "Environ", "ExpandEnv", "Args", "ReadFile"}
 	tr.each(func(p *pkg, f *file) {
-		if f.test || under(p.dir, configuring...) || under(p.dir, forTests...) {
+		if f.test || under(p.dir, configuring...) || under(p.dir, forTests...) || under(p.dir, generators...) {
 			return
 		}
 		if f.local("flag") != "" {
@@ -235,7 +235,7 @@ func root(e ast.Expr) *ast.Ident {
 // exits: the program ends, and hears signals, in main alone.
 func exits(tr *tree, report func(string, ...any)) {
 	tr.each(func(p *pkg, f *file) {
-		if f.test || under(p.dir, "cmd") {
+		if f.test || under(p.dir, "cmd") || under(p.dir, generators...) {
 			return
 		}
 		for _, rule := range []struct {

@@ -20,7 +20,7 @@ var house = []floor{
 	{2, "internal/thingspace/registration"}, {2, "internal/thingspace/platform"},
 	{1, "internal/thingspace"}, {1, "internal/auth"}, {1, "internal/handler"},
 	{0, "internal/callback"}, {0, "internal/certificate"}, {0, "internal/soap"}, {0, "internal/inbox"}, {0, "internal/admin"}, {0, "wsdl"}, {0, "schemas"},
-	{0, "internal/thingspace/internal/uws"}, {0, "internal/thingspace/internal/uws/*"},
+	{1, "internal/thingspace/internal/decodegen"}, {0, "internal/thingspace/internal/uws"}, {0, "internal/thingspace/internal/uws/*"},
 }
 
 // forTests are the packages that tests alone may import.
@@ -28,6 +28,9 @@ var forTests = []string{
 	"internal/inbox/inboxtest", "internal/handler/handlertest", "internal/certificate/certificatetest", "internal/inbox/sqlite/faultvfs", "internal/counterpart",
 	"internal/e2e", "internal/presubmit",
 }
+
+// generators are programs that `make generate` runs, and nobody else.
+var generators = []string{"internal/thingspace/internal/decodegen"}
 
 // beside are the imports within one floor, and why.
 var beside = map[[2]string]string{

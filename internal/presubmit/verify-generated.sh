@@ -4,7 +4,9 @@ set -eu
 cd "$(dirname "$0")/../.."
 dir=internal/thingspace/internal/uws
 
-elsewhere=$(grep -rl --include='*.go' '^//go:generate' . | grep -v "^\./$dir/" || true)
+decoder=internal/thingspace
+
+elsewhere=$(grep -rl --include='*.go' '^//go:generate' . | grep -v "^\./$dir/" | grep -v "^\./$decoder/payload.go\$" || true)
 if [ -n "$elsewhere" ]; then
 	echo "verify: code is generated that this script does not check: $elsewhere" >&2
 	exit 1
@@ -33,3 +35,25 @@ if ! diff -r -u "$dir" "$work/first/$dir"; then
 	echo "verify: the generated code is not what its sources make of it: run \`make generate\`" >&2
 	exit 1
 fi
+
+# The decoder is made by a program of this module, so it is generated from the tree, to elsewhere.
+for run in first second; do
+	mkdir -p "$work/decoder/$run"
+	go run ./$decoder/internal/decodegen -schemas schemas -o "$work/decoder/$run"
+done
+if ! diff -r -u "$work/decoder/first" "$work/decoder/second"; then
+	echo "verify: decodegen does not write the same twice" >&2
+	exit 1
+fi
+for file in "$work"/decoder/first/*; do
+	if ! diff -u "$decoder/$(basename "$file")" "$file"; then
+		echo "verify: the decoder is not what the schemas make of it: run \`make generate\`" >&2
+		exit 1
+	fi
+done
+for file in "$decoder"/*_generated.go; do
+	if ! test -e "$work/decoder/first/$(basename "$file")"; then
+		echo "verify: nothing generates $file" >&2
+		exit 1
+	fi
+done

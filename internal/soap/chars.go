@@ -1,6 +1,9 @@
 package soap
 
-import "unicode/utf8"
+import (
+	"strings"
+	"unicode/utf8"
+)
 
 // Classes of ASCII bytes.
 const (
@@ -73,4 +76,10 @@ func isEncodingName(s string) bool {
 		}
 	}
 	return s != ""
+}
+
+// IsQName reports whether s is a name with at most one colon, between its prefix and its local name.
+func IsQName(s string) bool {
+	prefix, local, found := strings.Cut(s, ":")
+	return isName(prefix) && (!found || isName(local))
 }

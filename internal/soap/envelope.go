@@ -1,12 +1,17 @@
 package soap
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Envelope is what stands around a payload.
 type Envelope struct {
 	Version Version
 	// Secrets delimits the content of every Password element in the Header, which nobody may store.
 	Secrets [][2]int
+	// Annotated says that there is more than a bare Envelope and Body: a Header, or an attribute of XML Schema on one of the two.
+	Annotated bool
 }
 
 // understood reports whether header blocks of a namespace may demand to be understood: those of WS-Addressing, which ask nothing of a
@@ -46,6 +51,7 @@ func Open(s *Scanner) (Envelope, error) {
 func openBody(s *Scanner, env *Envelope) error {
 	space := s.Name().Space
 	headerSeen := false
+	env.Annotated = annotated(s)
 	for {
 		token, err := nextMarkup(s)
 		if err != nil {
@@ -59,11 +65,12 @@ func openBody(s *Scanner, env *Envelope) error {
 			if headerSeen {
 				return s.errorf(s.from, "a second Header")
 			}
-			headerSeen = true
+			headerSeen, env.Annotated = true, true
 			if err := header(s, env); err != nil {
 				return err
 			}
 		case Name{space, "Body"}:
+			env.Annotated = env.Annotated || annotated(s)
 			token, err := nextMarkup(s)
 			if err == nil && token != Start {
 				err = s.errorf(s.from, "the Body is empty")
@@ -73,6 +80,10 @@ func openBody(s *Scanner, env *Envelope) error {
 			return s.errorf(s.from, "element %s within Envelope, where only Header and Body may stand", quoteName(s.Name().Local))
 		}
 	}
+}
+
+func annotated(s *Scanner) bool {
+	return slices.ContainsFunc(s.Attrs(), func(a Attr) bool { return a.Name.Space == XSI })
 }
 
 // Close reads what follows the payload's end tag, which is the current token: nothing but the end.

@@ -51,3 +51,6 @@ func (s *Scanner) lookup(prefix string) (string, bool) {
 	}
 	return "", false
 }
+
+// Namespace is the one that a prefix stands for at the current token. The prefix "" stands for the default one, which need not be declared.
+func (s *Scanner) Namespace(prefix string) (space string, declared bool) { return s.lookup(prefix) }

@@ -147,11 +147,14 @@ func validate(t testing.TB, m *thingspace.Message) []thingspace.Violation {
 	if err != nil {
 		t.Fatal(err)
 	}
-	violations, err := v.Validate(t.Context(), m)
+	opinion, err := v.Validate(t.Context(), m)
 	if err != nil {
 		t.Fatalf("Validate: %v", err)
 	}
-	return violations
+	if (len(opinion) > 0) != (len(m.Violations) > 0) {
+		t.Errorf("the decoder says %v, the second opinion is %v\n%s", m.Violations, opinion, thingspace.Published(m))
+	}
+	return m.Violations
 }
 
 var classes = []struct {

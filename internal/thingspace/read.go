@@ -52,6 +52,7 @@ var decoders = sync.Pool{New: func() any { return new(decoder) }}
 // decoder is one reading of one message.
 type decoder struct {
 	s         soap.Scanner
+	check     checker
 	m         *Message
 	cb        *callback.Callback
 	keepExtra bool
@@ -81,35 +82,6 @@ const maxItems = 1 << 17
 // stays in the stored bytes, and is counted.
 const maxTrees = maxItems
 
-// rank says how well an element is known.
-type rank uint8
-
-const (
-	published rank = iota // the schema knows it
-	inferred              // the decoder knows it, the schema does not, or not at this place
-
-	// Of these, nothing has been read yet. What stands in them is kept as a tree.
-	publishedAside // the schema knows it, but it is nil, repeated or misplaced: whether that is allowed is the schema's to say
-	inferredAside  // inferred, but nil
-	unknown        // an extension
-)
-
-// repeated is the rank of an element of rank r that stood here before.
-func repeated(r rank) rank {
-	if r == published {
-		return publishedAside
-	}
-	return unknown
-}
-
-// absent is the rank of an element of rank r that is nil.
-func absent(r rank) rank {
-	if r == published {
-		return publishedAside
-	}
-	return inferredAside
-}
-
 func (d *decoder) read(document, encoding string, o ReadOptions) (*Message, error) {
 	d.reset(document, encoding, o)
 	defer d.release()
@@ -126,9 +98,12 @@ func (d *decoder) read(document, encoding string, o ReadOptions) (*Message, erro
 	m.Root, m.space = d.s.Name().Local, d.s.Name().Space
 	d.started()
 	d.attributes()
+	d.enterRoot(envelope)
 	if err := d.rootChildren(); err != nil {
 		return nil, err
 	}
+	d.check.leave()
+	m.Violations = d.check.found
 	slices.SortFunc(m.devices, func(a, b digest) int { return bytes.Compare(a[:], b[:]) })
 	m.content = d.sum.sum()
 	if err := soap.Close(&d.s, envelope); err != nil {
@@ -138,12 +113,32 @@ func (d *decoder) read(document, encoding string, o ReadOptions) (*Message, erro
 	return m, nil
 }
 
+// enterRoot begins the check against the schema, if there is one for such a payload.
+func (d *decoder) enterRoot(envelope soap.Envelope) {
+	if wrong := d.m.wrongRoot(); wrong != "" {
+		d.check.most = max(d.check.most, 1)
+		d.check.found = append(d.check.found, d.m.atRoot("root", wrong))
+		d.check.root(d.m.Root, 0)
+		return
+	}
+	if envelope.Annotated {
+		d.check.head(d.m.document[:d.m.root])
+		d.check.s = &d.s
+	}
+	typ := typeCallbackRequest
+	if d.m.Root == "SmsCallbackRequest" {
+		typ = typeSmsCallbackRequest
+	}
+	d.check.root(d.m.Root, typ)
+}
+
 func (d *decoder) reset(document, encoding string, o ReadOptions) {
 	d.s.Reset(document, o.Limits)
 	d.m = &Message{Encoding: encoding, document: document}
 	d.cb = &d.m.Callback
 	d.keepExtra = o.KeepExtra
 	d.sum.reset()
+	d.check.reset(&d.s, MaxViolations)
 	d.digest, d.quiet, d.secretDepth, d.items, d.trees = &d.sum, 0, 0, 0, 0
 	d.path, d.seen = d.path[:0], d.seen[:0]
 }
@@ -153,6 +148,7 @@ func (d *decoder) release() {
 	d.m, d.cb = nil, nil
 	d.s.Reset("", soap.Limits{})
 	clear(d.path[:cap(d.path)])
+	d.check.reset(nil, 0)
 }
 
 // rootChildren reads CallbackRequest, SmsCallbackRequest, and whatever else arrives as if it were one of them.
@@ -165,76 +161,78 @@ func (d *decoder) rootChildren() error {
 		*seen = true
 		return nil
 	}
-	// Verizon published a text with neither RequestId nor counters. Should a release add them, as one did to the other root,
-	// that must not put every text into quarantine.
-	added := published
-	if d.m.Root == "SmsCallbackRequest" {
-		added = inferred
-	}
-	_, _, err := d.children(&d.cb.Extra, func(name string) (rank, error) {
+	_, _, err := d.children(&d.cb.Extra, nil, func(name string) (outcome, error) {
 		switch name {
 		case "Username":
 			if err := once(&seenUsername, name); err != nil {
-				return published, err
+				return taken, err
 			}
-			return published, d.textInto(&d.m.Username)
+			return taken, d.textInto(&d.m.Username)
 		case "Password":
 			if err := once(&seenPassword, name); err != nil {
-				return published, err
+				return taken, err
 			}
-			return published, d.password()
+			return taken, d.password()
 		case "RequestId":
 			if err := once(&seenRequestID, name); err != nil {
-				return published, err
+				return taken, err
 			}
 			err := d.textInto(&d.cb.RequestID)
 			d.cb.RequestID = strings.TrimSpace(d.cb.RequestID)
-			return added, err
+			return taken, err
 		case "Device":
-			return d.deviceInto(published, &d.cb.Devices)
+			return d.deviceInto(&d.cb.Devices)
 		case "Data":
 			if seenData {
-				return publishedAside, nil
+				return unread, nil
 			}
 			seenData = true
-			return published, d.data()
+			return taken, d.data()
 		case "SmsMessage":
 			return payload(d, &d.cb.SmsMessage, callback.KindSmsMessage, func(sms *callback.SmsMessage) (bool, error) {
 				return true, d.textInto(&sms.Text)
 			})
 		case "CallbackCount":
-			return added, d.counter(&d.cb.CallbackCount)
+			return d.counter(&d.cb.CallbackCount)
 		case "MaxCallbackThreshold":
-			return added, d.counter(&d.cb.MaxCallbackThreshold)
+			return d.counter(&d.cb.MaxCallbackThreshold)
 		}
-		if dataMembers[name] {
-			return publishedAside, nil
-		}
-		return unknown, nil
+		return unread, nil
 	})
 	return err
 }
 
-// The skeleton of a message: a member of one level that stands on the other is misplaced, and no extension.
-var (
-	rootMembers = set("Username", "Password", "RequestId", "Device", "Data", "SmsMessage")
-	dataMembers = set("CarrierService", "ExternalProvisioningChange", "PromoChange", "Usage", "SMSDelivery", "PRLInformation",
-		"DeviceSuspendStatus", "Fault", "Comment", "Summary", "Status", "CheckDeviceAvailability")
-)
-
-func set(names ...string) map[string]bool {
-	m := make(map[string]bool, len(names))
-	for _, name := range names {
-		m[name] = true
+// misplaced finds an element that belongs to the skeleton of a message, and to another level of it than this: it is no extension.
+func (d *decoder) misplaced(name string) (e edge, found bool) {
+	in := func(list ...int) (edge, bool) {
+		for _, typ := range list {
+			for _, e := range types[typ].declared {
+				if e.local == name {
+					return e, true
+				}
+			}
+		}
+		return edge{}, false
 	}
-	return m
+	// Verizon published a text with neither RequestId nor counters. Should a release add them, as one did to the other root,
+	// that must not put every text into quarantine.
+	added := name == "RequestId" && d.s.Depth() == d.root+1 || name == "CallbackCount" || name == "MaxCallbackThreshold"
+	switch {
+	case added:
+		return edge{}, false
+	case d.s.Depth() == d.root+1:
+		return in(typeCallbackRequest, typeSmsCallbackRequest, typeCallbackData)
+	case d.s.Depth() == d.root+2 && d.path[1] == "Data":
+		return in(typeCallbackRequest, typeSmsCallbackRequest)
+	}
+	return edge{}, false
 }
 
 // password reads the password. Nothing that stands within it is told to anybody, not even the names of elements.
 func (d *decoder) password() error {
 	depth := d.s.Depth()
 	_, from := d.s.Span()
-	var text strings.Builder
+	var b pieces
 	elements := false
 	for {
 		token, err := d.next()
@@ -245,25 +243,19 @@ func (d *decoder) password() error {
 		case token == soap.Start:
 			elements = true
 		case token == soap.Text && d.s.Depth() == depth:
-			text.WriteString(d.s.Text())
+			b.add(d.s.Text())
 		case token == soap.End && d.s.Depth() < depth:
-			if to, _ := d.s.Span(); elements {
+			to, _ := d.s.Span()
+			if elements {
 				d.cut(from, to)
+				d.check.cut()
 				d.extension("Password/*")
 			}
-			d.m.Password = text.String()
+			d.m.Password = b.text()
+			d.check.text(d.m.Password)
 			return nil
 		}
 	}
-}
-
-func (d *decoder) counter(n *int) error {
-	var text string
-	err := d.textInto(&text)
-	if v, e := strconv.ParseInt(strings.TrimSpace(text), 10, 32); e == nil && v > 0 {
-		*n = int(v)
-	}
-	return err
 }
 
 // saw notes that a payload of this kind is there and not nil, and whether anything stands in it.
@@ -388,10 +380,10 @@ func (d *decoder) leftOut(name string) bool {
 }
 
 // children reads the content of the current element up to its end tag and hands each child's name to each, which reads the
-// child up to its end tag, or leaves it alone and returns a rank that says so. It returns the text that stands between, trimmed,
-// and whether there was anything but nil children.
-func (d *decoder) children(extra *[]callback.Element, each func(name string) (rank, error)) (text string, filled bool, err error) {
-	var b strings.Builder
+// child up to its end tag, or leaves it alone and says so. It returns the text that stands between, trimmed, and whether there was
+// anything but nil children. The members of inferred are taken in other spellings too.
+func (d *decoder) children(extra *[]callback.Element, inferred []string, each func(name string) (outcome, error)) (text string, filled bool, err error) {
+	var b pieces
 	for {
 		token, err := d.next()
 		if err != nil {
@@ -399,15 +391,17 @@ func (d *decoder) children(extra *[]callback.Element, each func(name string) (ra
 		}
 		switch token {
 		case soap.End:
-			return strings.TrimSpace(b.String()), filled, nil
+			return strings.TrimSpace(b.text()), filled, nil
 		case soap.Text:
-			if t := d.s.Text(); strings.TrimSpace(t) != "" {
-				b.WriteString(t)
+			t := d.s.Text()
+			d.check.text(t)
+			if !isBlank(t) && strings.TrimSpace(t) != "" {
+				b.add(t)
 				filled = true
 			}
 		case soap.Start:
 			filled = filled || !d.s.Nil()
-			if err := d.child(extra, each); err != nil {
+			if err := d.child(extra, inferred, each); err != nil {
 				return "", false, err
 			}
 		}
@@ -415,34 +409,52 @@ func (d *decoder) children(extra *[]callback.Element, each func(name string) (ra
 }
 
 // child reads one child element, and takes it out of the schema's sight if the schema does not know it.
-func (d *decoder) child(extra *[]callback.Element, each func(name string) (rank, error)) error {
+func (d *decoder) child(extra *[]callback.Element, inferred []string, each func(name string) (outcome, error)) error {
 	from, _ := d.s.Span()
 	name, depth := d.s.Name(), d.s.Depth()
 	cuts, extensions, count := len(d.m.cuts), len(d.m.Extensions), d.m.ExtensionCount
 	d.attributes()
-	r := unknown
-	if !d.foreign(name.Space) {
+	what, known := unread, false
+	if d.foreign(name.Space) {
+		d.check.hide(name.Local)
+	} else {
+		if known = d.check.enter(name); !known {
+			var e edge
+			if e, known = d.misplaced(name.Local); known {
+				d.check.misplaced(e)
+			} else {
+				d.check.hide(name.Local)
+			}
+		}
 		var err error
-		if r, err = each(name.Local); err != nil {
+		what, err = each(name.Local)
+		if meant := ""; err == nil && what == unread && !known {
+			if meant = likely(name.Local, inferred); meant != "" && meant != name.Local {
+				what, err = each(meant)
+			}
+		}
+		if err != nil {
 			return err
 		}
 	}
-	if r >= publishedAside {
+	if what != taken {
 		if d.s.Depth() != depth {
 			panic("thingspace: element " + name.Local + " was read, and then called unread")
 		}
-		if r == unknown {
+		if what == unread && !known {
 			// What was noted of its attributes goes with the element.
 			d.m.Extensions, d.m.ExtensionCount = d.m.Extensions[:extensions], count
 			d.extension("")
 		}
-		if err := d.aside(extra, r); err != nil {
+		if err := d.aside(extra, what == unread && !known); err != nil {
 			return err
 		}
 	}
-	if r != published && r != publishedAside {
+	d.check.leave()
+	if !known {
 		d.m.cuts = d.m.cuts[:cuts]
 		d.cut(from, d.ended)
+		d.check.cut()
 	}
 	return nil
 }
@@ -532,10 +544,10 @@ func shorten(s string, most int) string {
 }
 
 // aside reads the current element, and keeps it as a tree if trees are kept and there is anything in it.
-func (d *decoder) aside(extra *[]callback.Element, r rank) error {
+func (d *decoder) aside(extra *[]callback.Element, unknown bool) error {
 	if d.keepExtra && d.trees < maxTrees {
 		e, err := d.tree()
-		if r == unknown || !e.Nil || e.Text != "" || len(e.Elements) > 0 {
+		if unknown || !e.Nil || e.Text != "" || len(e.Elements) > 0 {
 			*extra = append(*extra, e)
 		}
 		return err
@@ -549,6 +561,13 @@ func (d *decoder) omit() error {
 	if !d.s.Nil() {
 		omitted = 1
 	}
+	if d.check.judges() {
+		_, _, err := d.children(&d.cb.Extra, nil, nobody)
+		if d.keepExtra {
+			d.cb.ExtraOmitted += omitted
+		}
+		return err
+	}
 	for depth := d.s.Depth(); d.s.Depth() >= depth; {
 		token, err := d.next()
 		if err != nil {
@@ -556,6 +575,9 @@ func (d *decoder) omit() error {
 		}
 		if token == soap.Start {
 			omitted++
+		}
+		if token != soap.End {
+			d.check.notEmpty()
 		}
 	}
 	if d.keepExtra {
@@ -585,11 +607,18 @@ func (d *decoder) tree() (callback.Element, error) {
 		e.Attributes[a.Name.String()] = a.Value
 	}
 	_, from := d.s.Span()
+	if d.check.judges() {
+		err := d.judgedTree(&e, from)
+		return e, err
+	}
 	var text strings.Builder
 	for {
 		token, err := d.next()
 		if err != nil {
 			return e, err
+		}
+		if token != soap.End {
+			d.check.notEmpty()
 		}
 		switch token {
 		case soap.End:
@@ -619,9 +648,18 @@ func (d *decoder) tree() (callback.Element, error) {
 	}
 }
 
+// judgedTree reads the content of an element that the schema knows and no field is for, into e.
+func (d *decoder) judgedTree(e *callback.Element, from int) (err error) {
+	e.Text, _, err = d.children(&e.Elements, nil, nobody)
+	if to, _ := d.s.Span(); isPassword(e.Name) && to > from {
+		e.Text, e.Elements = Mask, nil
+	}
+	return err
+}
+
 // text reads the current element as text, white space and all. An element within it is an extension.
-func (d *decoder) text() (text string, err error) {
-	var b *strings.Builder
+func (d *decoder) text() (string, error) {
+	var b pieces
 	for {
 		token, err := d.next()
 		if err != nil {
@@ -629,38 +667,41 @@ func (d *decoder) text() (text string, err error) {
 		}
 		switch token {
 		case soap.End:
-			if b != nil {
-				text = b.String()
-			}
-			return text, nil
+			return b.text(), nil
 		case soap.Text:
-			switch {
-			case b != nil:
-				b.WriteString(d.s.Text())
-			case text == "":
-				text = d.s.Text()
-			default:
-				b = new(strings.Builder)
-				b.WriteString(text)
-				b.WriteString(d.s.Text())
-			}
+			t := d.s.Text()
+			d.check.text(t)
+			b.add(t)
 		case soap.Start:
-			if err := d.child(&d.cb.Extra, func(string) (rank, error) { return unknown, nil }); err != nil {
+			if err := d.child(&d.cb.Extra, nil, nobody); err != nil {
 				return "", err
 			}
 		}
 	}
 }
 
-func (d *decoder) textInto(target *string) (err error) {
-	*target, err = d.text()
-	return err
+// pieces are a text that comments, CDATA sections and elements may split. One that is whole is not copied.
+type pieces struct {
+	first string
+	rest  *strings.Builder
 }
 
-// textOnce reads a text of rank r into target, unless something was read into it before.
-func (d *decoder) textOnce(r rank, target *string) (rank, error) {
-	if *target != "" {
-		return repeated(r), nil
+func (p *pieces) add(text string) {
+	switch {
+	case p.rest != nil:
+		p.rest.WriteString(text)
+	case p.first == "":
+		p.first = text
+	default:
+		p.rest = new(strings.Builder)
+		p.rest.WriteString(p.first)
+		p.rest.WriteString(text)
 	}
-	return r, d.textInto(target)
+}
+
+func (p *pieces) text() string {
+	if p.rest != nil {
+		return p.rest.String()
+	}
+	return p.first
 }

@@ -45,6 +45,10 @@ type Message struct {
 	Extensions     []string
 	ExtensionCount int
 
+	// Violations are where the message breaks the schema, at most [MaxViolations] of them, in the order in which they were met. Extensions are
+	// none.
+	Violations []Violation
+
 	document string
 	root     int      // where the payload begins
 	space    string   // its namespace

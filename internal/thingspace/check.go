@@ -1,0 +1,376 @@
+package thingspace
+
+import (
+	"strconv"
+	"strings"
+
+	"callbackd/internal/soap"
+)
+
+// What follows are the tables that decodegen fills from the schemas.
+
+// contentType is a type of the schemas.
+type contentType struct {
+	simple     bool // it holds a text of the kind value, and no elements
+	value      valueKind
+	mixed      bool    // text may stand between elements
+	attributes string  // the namespace of attributes that may stand there: "" for none, "##any", or a namespace
+	declared   []edge  // every element that it names; next is -1 for one whose place is not published
+	states     []state // of its content; the first is where it begins
+}
+
+type state struct {
+	edges  []edge
+	lax    int // the state after an element that nobody declared, or -1
+	accept bool
+}
+
+// edge is an element that may come next, and the state after it.
+type edge struct {
+	local, space string
+	typ, next    int
+	nillable     bool
+	once         bool // only the first that is filled is known, in a list that is open
+}
+
+type valueKind uint8
+
+const (
+	anyText valueKind = iota
+	anInt
+	aLong
+	aBoolean
+	aQName
+)
+
+// checker walks the content models while a message is read: one step for each tag. What the decoder takes out of the schema's sight it
+// enters as hidden.
+//
+// It costs nothing that grows with the message: the place of a violation is worked out when there is one.
+type checker struct {
+	s        *soap.Scanner
+	envelope bool // the outermost two elements are the envelope's, and not in the paths of violations
+	strict   bool // every element and attribute is in sight: there is no decoder to take one out
+	frames   []frame
+	found    []Violation
+	most     int
+}
+
+// frame is an open element.
+type frame struct {
+	name    string
+	typ     *contentType
+	state   int
+	hidden  bool // nothing in it is judged
+	nilled  bool
+	told    bool // that it is nil and not empty
+	unbound bool // its QName has a prefix that is not declared
+	seen    uint // the edges that are taken once, by their place
+	value   string
+}
+
+func (c *checker) reset(s *soap.Scanner, most int) {
+	clear(c.frames[:cap(c.frames)])
+	*c = checker{s: s, frames: c.frames[:0], most: most}
+}
+
+// root enters the payload, of a type of the tables or, if that is 0, hidden.
+func (c *checker) root(name string, typ int) {
+	c.push(edge{local: name, typ: typ}, typ == 0)
+}
+
+// enter steps to the element whose start tag is current. It reports whether the schema knows an element of this name here, be it at its place or
+// not. If it does not, the element is not entered.
+func (c *checker) enter(name soap.Name) bool {
+	top := &c.frames[len(c.frames)-1]
+	if top.hidden {
+		for i := range top.typ.declared {
+			if e := &top.typ.declared[i]; e.local == name.Local && e.next >= 0 {
+				c.push(*e, true)
+				return true
+			}
+		}
+		return false
+	}
+	if !top.typ.simple && !top.nilled {
+		st := &top.typ.states[top.state]
+		for i := range st.edges {
+			e := &st.edges[i]
+			if e.local != name.Local || e.space != name.Space {
+				continue
+			}
+			if e.once {
+				if top.seen>>i&1 != 0 {
+					return false
+				}
+				if !c.s.Nil() {
+					top.seen |= 1 << i
+				}
+			}
+			top.state = e.next
+			c.push(*e, false)
+			return true
+		}
+	}
+	for i := range top.typ.declared {
+		if e := &top.typ.declared[i]; e.local == name.Local && e.next >= 0 {
+			if e.once {
+				return false // a list that is open has nothing against it
+			}
+			c.unexpected(name.Local)
+			c.push(*e, true)
+			return true
+		}
+	}
+	return false
+}
+
+// misplaced enters an element of which the schema knows none here, though it does elsewhere.
+func (c *checker) misplaced(e edge) {
+	if top := &c.frames[len(c.frames)-1]; !top.hidden {
+		c.unexpected(e.local)
+	}
+	c.push(e, true)
+}
+
+// hide enters an element that the schema must not see.
+func (c *checker) hide(name string) { c.push(edge{local: name}, true) }
+
+func (c *checker) push(e edge, hidden bool) {
+	c.frames = append(c.frames, frame{name: e.local, typ: &types[e.typ], hidden: hidden})
+	if attrs := c.s.Attrs(); len(attrs) > 0 && !hidden {
+		c.attributes(attrs, e.nillable)
+	}
+}
+
+// attributes judges those of the element that was just entered.
+func (c *checker) attributes(attrs []soap.Attr, nillable bool) {
+	top := &c.frames[len(c.frames)-1]
+	for _, a := range attrs {
+		switch {
+		case a.Name == nilName:
+			value := strings.Trim(a.Value, whiteSpace)
+			isTrue := value == "true" || value == "1"
+			switch {
+			case !isTrue && value != "false" && value != "0":
+				c.violation("nil", "invalid xsi:nil value", c.startTag())
+			case !nillable:
+				c.violation("nil", "element is not nillable", c.startTag())
+			default:
+				top.nilled = isTrue
+			}
+		case c.strict && a.Name.Space != soap.XSI && top.typ.attributes != "##any" && (top.typ.attributes == "" || top.typ.attributes != a.Name.Space):
+			c.violation("attribute", "an attribute is not allowed", a.From)
+		}
+	}
+}
+
+// lax enters an element that stands where any may.
+func (c *checker) lax(name soap.Name) {
+	top := &c.frames[len(c.frames)-1]
+	st := &top.typ.states[top.state]
+	top.state = st.lax
+	for _, e := range globals {
+		if e.local == name.Local && e.space == name.Space {
+			c.push(e, false)
+			return
+		}
+	}
+	c.push(edge{local: name.Local, nillable: true}, false)
+}
+
+const whiteSpace = " \t\r\n"
+
+// text judges the current text.
+func (c *checker) text(text string) {
+	top := &c.frames[len(c.frames)-1]
+	switch {
+	case top.hidden:
+	case top.nilled:
+		if text != "" {
+			c.notEmpty()
+		}
+	case top.typ.simple:
+		if top.typ.value != anyText {
+			c.part(top, text)
+		}
+	case !top.typ.mixed && !isBlank(text):
+		from, _ := c.s.Span()
+		c.violation("text", "character data is not allowed", from+firstVisible(text))
+	}
+}
+
+// part adds to the value of a simple type that is judged when its element ends.
+func (c *checker) part(top *frame, text string) {
+	const longest = 1 << 10 // of a value, white space around it aside
+	if len(top.value)+len(text) > longest {
+		top.value, text = collapse(top.value), collapse(text)
+	}
+	if len(top.value) <= longest {
+		top.value += text
+	}
+	if prefix, _, found := strings.Cut(strings.TrimLeft(top.value, whiteSpace), ":"); found && top.typ.value == aQName {
+		_, declared := c.s.Namespace(prefix)
+		top.unbound = !declared
+	}
+}
+
+// collapse makes one blank of each run of white space.
+func collapse(text string) string {
+	var b strings.Builder
+	for i := range len(text) {
+		if c := text[i]; strings.IndexByte(whiteSpace, c) < 0 {
+			b.WriteByte(c)
+		} else if i == 0 || strings.IndexByte(whiteSpace, text[i-1]) < 0 {
+			b.WriteByte(' ')
+		}
+	}
+	return b.String()
+}
+
+// cut says that something in the current element was taken out of the schema's sight, which sees blanks instead.
+func (c *checker) cut() { c.text(" ") }
+
+// notEmpty notes content of a nil element.
+func (c *checker) notEmpty() {
+	top := &c.frames[len(c.frames)-1]
+	if top.hidden || !top.nilled || top.told {
+		return
+	}
+	top.told = true
+	from, _ := c.s.Span()
+	c.violation("nil", "nilled element must be empty", from)
+}
+
+// judges reports whether the content of the current element is judged.
+func (c *checker) judges() bool {
+	top := &c.frames[len(c.frames)-1]
+	return !top.hidden && !top.nilled
+}
+
+// leave steps out of the element whose end tag is current.
+func (c *checker) leave() {
+	top := &c.frames[len(c.frames)-1]
+	if !top.hidden && !top.nilled {
+		from, _ := c.s.Span()
+		switch {
+		case top.typ.simple:
+			if top.typ.value != anyText && !top.valid() {
+				c.violation("facet", "the value is not of the published type", from)
+			}
+		case !top.typ.states[top.state].accept:
+			c.violation("content", "missing required child element", from)
+		}
+	}
+	c.frames = c.frames[:len(c.frames)-1]
+}
+
+// valid judges the value of a simple type.
+func (f *frame) valid() bool {
+	value := strings.Trim(f.value, whiteSpace)
+	switch f.typ.value {
+	case anInt:
+		_, err := strconv.ParseInt(value, 10, 32)
+		return err == nil
+	case aLong:
+		_, err := strconv.ParseInt(value, 10, 64)
+		return err == nil
+	case aBoolean:
+		return value == "true" || value == "false" || value == "1" || value == "0"
+	case aQName:
+		return !f.unbound && soap.IsQName(value)
+	}
+	return true
+}
+
+// unexpected notes an element that may not stand where it does.
+func (c *checker) unexpected(name string) {
+	from, _ := c.s.Span()
+	c.violation("element", "unexpected child element "+shorten(name, longestName), from)
+}
+
+func (c *checker) startTag() int {
+	from, _ := c.s.Span()
+	return from
+}
+
+// violation notes one, at an offset of the document, in the innermost open element.
+func (c *checker) violation(rule, msg string, at int) {
+	if len(c.found) >= c.most {
+		return
+	}
+	names := make([]string, 0, len(c.frames))
+	for _, f := range c.frames {
+		names = append(names, f.name)
+	}
+	if c.envelope && len(names) > 2 && names[1] == "Body" {
+		names = names[2:]
+	}
+	line, column := c.s.Position(at)
+	c.found = append(c.found, Violation{
+		Path: shorten(strings.Join(names, "/"), longestName), Line: line, Column: column, Rule: rule, Msg: msg,
+	})
+}
+
+// head judges what stands before the payload, if there is anything in it that the reader of envelopes does not judge.
+func (c *checker) head(document string) {
+	var s soap.Scanner
+	s.Reset(document, storedLimits(len(document), soap.Limits{}))
+	c.s, c.envelope, c.strict = &s, true, true
+	for {
+		// The head has been read before, and ends within the Body: there is no other error than that.
+		token, err := s.Next()
+		if err != nil {
+			break
+		}
+		switch token {
+		case soap.Start:
+			c.strictly(s.Name())
+		case soap.Text:
+			c.text(s.Text())
+		case soap.End:
+			c.leave()
+		}
+	}
+	c.frames, c.envelope, c.strict = c.frames[:0], false, false
+}
+
+// strictly enters an element that no decoder has looked at.
+func (c *checker) strictly(name soap.Name) {
+	if len(c.frames) == 0 {
+		for _, e := range globals {
+			if e.local == name.Local && e.space == name.Space {
+				c.push(e, false)
+			}
+		}
+		return
+	}
+	top := &c.frames[len(c.frames)-1]
+	switch {
+	case top.hidden:
+		c.hide(name.Local)
+	case top.nilled:
+		c.notEmpty()
+		c.hide(name.Local)
+	case c.enter(name):
+	case !top.typ.simple && top.typ.states[top.state].lax >= 0:
+		c.lax(name)
+	default:
+		c.unexpected(name.Local)
+		c.hide(name.Local)
+	}
+}
+
+func isBlank(text string) bool {
+	for i := range len(text) {
+		if c := text[i]; c != ' ' && c != '\n' && c != '\t' && c != '\r' {
+			return false
+		}
+	}
+	return true
+}
+
+// firstVisible is where the first character of a text stands that is no white space, if the text is written as it reads.
+func firstVisible(text string) int {
+	return len(text) - len(strings.TrimLeft(text, whiteSpace))
+}
