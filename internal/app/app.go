@@ -151,6 +151,9 @@ func (a *App) Run(ctx context.Context) error {
 	for name, watch := range a.watching {
 		parts.start(name, watch)
 	}
+	if managed() {
+		parts.start(managerPart, a.manage)
+	}
 	a.started()
 
 	var cause error
@@ -173,6 +176,10 @@ const stopMargin = 5 * time.Second
 // stop takes everything down in order.
 func (a *App) stop(parts *parts, cause error) error {
 	a.draining.Store(true)
+	if managed() {
+		_ = parts.stop(a.log, managerPart, stopMargin) // which logs: it may be stuck, and the rest need not be
+	}
+	a.leaving()
 	for name := range a.watching {
 		parts.ask(name)
 	}

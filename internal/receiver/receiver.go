@@ -124,7 +124,9 @@ type Options struct {
 type Receiver struct {
 	o       Options
 	servers []*server
+	memory  *budget
 	state   atomic.Uint32 // idle, serving, draining
+	up      chan struct{} // closed when it serves
 }
 
 const (
@@ -147,10 +149,9 @@ func New(o Options) (*Receiver, error) {
 		return nil, fmt.Errorf("%d bytes in flight are less than four times the largest message: at least %d", o.InFlight, least)
 	}
 	o.Metrics.inFlightLimit.Set(float64(o.InFlight))
-	r := &Receiver{o: o}
-	memory := newBudget(o.InFlight, len(o.Listeners), o.Metrics.inFlightBytes)
+	r := &Receiver{o: o, memory: newBudget(o.InFlight, len(o.Listeners), o.Metrics.inFlightBytes), up: make(chan struct{})}
 	for _, l := range o.Listeners {
-		s, err := r.server(l, &part{budget: memory})
+		s, err := r.server(l, &part{budget: r.memory})
 		if err != nil {
 			return nil, fmt.Errorf("listener %s: %w", l.Listener.Addr(), err)
 		}
@@ -177,6 +178,15 @@ func (r *Receiver) Status() error {
 	return nil
 }
 
+// Receiving is closed once every listener takes requests.
+func (r *Receiver) Receiving() <-chan struct{} { return r.up }
+
+// Alive returns, unless what every request needs has got stuck for good.
+func (r *Receiver) Alive() {
+	r.memory.mu.Lock()
+	defer r.memory.mu.Unlock()
+}
+
 // Run serves until ctx ends, then finishes the requests under way, at most for the length of drain, and returns. A server that
 // ends by itself ends them all.
 func (r *Receiver) Run(ctx context.Context, drain time.Duration) error {
@@ -191,6 +201,7 @@ func (r *Receiver) Run(ctx context.Context, drain time.Duration) error {
 		})
 	}
 	r.state.Store(serving)
+	close(r.up)
 	<-ctx.Done()
 	r.state.Store(draining)
 	err := r.drain(drain, servers.Wait)
