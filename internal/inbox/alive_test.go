@@ -27,7 +27,7 @@ func TestAWriterThatWaitsForItsDiskIsAlive(t *testing.T) {
 		for range 3 {
 			appends.Go(func() { _, _ = w.Append(t.Context(), Arrival{}) })
 		}
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 		if err := w.Alive(); err != nil {
 			t.Errorf("while the disk stalls: %v", err)
 		}
@@ -46,11 +46,11 @@ func TestAWriterThatTakesNothingUpIsDead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &Writer{broken: make(chan struct{})}
 		w.appends = []*Append{{queuedAt: time.Now()}}
-		time.Sleep(unattended)
+		<-time.After(unattended)
 		if err := w.Alive(); err != nil {
 			t.Errorf("too early: %v", err)
 		}
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		if err := w.Alive(); err == nil {
 			t.Error("nobody takes the append up, and the writer is said to be alive")
 		}
