@@ -87,15 +87,19 @@ func (a *App) bind(bound *sockets, key, address string) (net.Listener, error) {
 		bound.add(l)
 		return l, nil
 	}
-	advice := ""
+	return nil, fmt.Errorf("%s: %s: %w: %s", a.c.Place(key), key, err, BindAdvice(err, address))
+}
+
+// BindAdvice is what to do about an address that cannot be bound.
+func BindAdvice(err error, address string) string {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		_, port, _ := net.SplitHostPort(address)
-		advice = fmt.Sprintf(": another program has the port, which `ss -ltnp sport = :%s` shows: stop it, or write another port", port)
+		return fmt.Sprintf("another program has the port, which `ss -ltnp sport = :%s` shows: stop it, or write another port", port)
 	case errors.Is(err, syscall.EACCES):
-		advice = ": a port below 1024 takes the capability CAP_NET_BIND_SERVICE; or write one above, and set public_url to what maps to it"
+		return "a port below 1024 takes the capability CAP_NET_BIND_SERVICE; or write one above, and set public_url to what maps to it"
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		advice = ": no interface of this machine has the address: write 0.0.0.0, or one that `ip address` shows"
+		return "no interface of this machine has the address: write 0.0.0.0, or one that `ip address` shows"
 	}
-	return nil, fmt.Errorf("%s: %s: %w%s", a.c.Place(key), key, err, advice)
+	return "write an address that this machine has, such as 0.0.0.0:28204"
 }

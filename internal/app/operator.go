@@ -114,6 +114,8 @@ type Operator struct {
 	Config *config.Config
 	// Running says how the handlers stand; nil when no receiver runs.
 	Running func() []dispatch.HandlerState
+	// Self is what the receiver says of itself, if one runs.
+	Self Status
 	// By is who asks.
 	By string
 }
@@ -207,6 +209,7 @@ const (
 	OpPause       = "handler/pause"
 	OpResume      = "handler/resume"
 	opAccepts     = "accepts"
+	opStatus      = "status"
 )
 
 func (o *Operator) operations() map[string]admin.Operation {
@@ -222,6 +225,7 @@ func (o *Operator) operations() map[string]admin.Operation {
 		OpResume:      operation(o, (*Operator).Resume),
 		// It could be asked about guessed passwords.
 		opAccepts: {Do: operation(o, (*Operator).accepts).Do, SocketOnly: true},
+		opStatus:  {Do: operation(o, (*Operator).status).Do, SocketOnly: true},
 	}
 }
 
