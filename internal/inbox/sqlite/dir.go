@@ -25,7 +25,7 @@ func LockDir(dir string) (*Lock, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create data_dir: %w: create it for the user that runs callbackd, or name another", err)
 	}
-	if err := checkFileSystem(dir); err != nil {
+	if err := CheckFileSystem(dir); err != nil {
 		return nil, err
 	}
 	path := filepath.Join(dir, "lock")
@@ -65,7 +65,8 @@ func writeAt(f *os.File, s string) error {
 // Unlock lets go of the directory.
 func (l *Lock) Unlock() error { return l.file.Close() }
 
-func checkFileSystem(dir string) error {
+// CheckFileSystem refuses a directory that is on a network file system.
+func CheckFileSystem(dir string) error {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
 		return fmt.Errorf("look at the file system of data_dir: %w", err)
