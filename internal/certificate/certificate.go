@@ -151,62 +151,71 @@ const (
 	Untrusted  Kind = "untrusted"  // no root that this machine knows stands behind it
 )
 
-// Flaw is something that clients may hold against a certificate.
+// Flaw is something that clients may hold against a certificate, and what to do about it.
 type Flaw struct {
-	Kind Kind
-	Msg  string
+	Kind        Kind
+	Msg, Advice string
 }
+
+func (f Flaw) String() string { return f.Msg + ": " + f.Advice }
 
 // Flaws lists what clients will hold against the pair at a time. host is the name that they call it by; empty: not looked at. roots are
 // those that they know; nil: this machine's.
 func (p *Pair) Flaws(now time.Time, host string, roots *x509.CertPool) []Flaw {
+	return Flaws(p.Chain, now, host, roots)
+}
+
+// Flaws does the same for what a server sends: its certificate, and those that lead from it to its authority.
+func Flaws(chain []*x509.Certificate, now time.Time, host string, roots *x509.CertPool) []Flaw {
 	var flaws []Flaw
-	add := func(k Kind, format string, args ...any) { flaws = append(flaws, Flaw{k, fmt.Sprintf(format, args...)}) }
-	leaf := p.Leaf()
+	add := func(k Kind, advice, format string, args ...any) {
+		flaws = append(flaws, Flaw{k, fmt.Sprintf(format, args...), advice})
+	}
+	leaf := chain[0]
 	switch {
 	case now.After(leaf.NotAfter):
-		add(Expired, "%s expired on %s: the platform refuses it; put a new one in its place", name(leaf), day(leaf.NotAfter))
+		add(Expired, "the platform refuses it; put a new one in its place", "%s expired on %s", name(leaf), day(leaf.NotAfter))
 	case now.Before(leaf.NotBefore):
-		add(NotYet, "%s is valid from %s on, and the platform refuses it before: look at the clock of this machine too", name(leaf), day(leaf.NotBefore))
+		add(NotYet, "look at the clock of this machine too", "%s is valid from %s on, and the platform refuses it before", name(leaf), day(leaf.NotBefore))
 	}
 	if host != "" {
 		if err := leaf.VerifyHostname(host); err != nil {
-			add(OtherHost, "%s is not for %s, by which the platform calls: it refuses it, unless something in front has another", name(leaf), host)
+			add(OtherHost, "it refuses it, unless something in front has another", "%s is not for %s, by which the platform calls", name(leaf), host)
 		}
 	}
-	for i, c := range p.Chain[:len(p.Chain)-1] {
-		if err := c.CheckSignatureFrom(p.Chain[i+1]); err != nil {
-			add(Disordered, "certificate %d of the file, %s, did not issue certificate %d, %s: put the leaf first, then the one that issued it, and so on",
-				i+2, name(p.Chain[i+1]), i+1, name(c))
+	for i, c := range chain[:len(chain)-1] {
+		if err := c.CheckSignatureFrom(chain[i+1]); err != nil {
+			add(Disordered, "put the leaf first, then the one that issued it, and so on", "certificate %d, %s, did not issue certificate %d, %s",
+				i+2, name(chain[i+1]), i+1, name(c))
 			break
 		}
 	}
-	if p.trusted(now, roots) {
+	if trusted(chain, now, roots) {
 		return flaws
 	}
+	const public = "the platform takes those of public authorities alone"
 	switch {
 	case selfIssued(leaf):
-		add(Untrusted, "%s is signed by itself: the platform takes those of public authorities alone", name(leaf))
-	case len(p.Chain) == 1:
-		add(Incomplete, "the file holds no intermediate certificate, and %s, which issued %s, is no root that this machine knows: "+
-			"put the intermediate certificates of the authority behind the leaf (the file that is often called fullchain.pem)", issuer(leaf), name(leaf))
+		add(Untrusted, public, "%s is signed by itself", name(leaf))
+	case len(chain) == 1:
+		add(Incomplete, "put the intermediate certificates of the authority behind the leaf (the file that is often called fullchain.pem)",
+			"no intermediate certificate comes with it, and %s, which issued %s, is no root that this machine knows", issuer(leaf), name(leaf))
 	default:
-		add(Untrusted, "no root that this machine knows stands behind %s, whose chain ends at %s: the platform takes those of public authorities alone",
-			name(leaf), issuer(p.Chain[len(p.Chain)-1]))
+		add(Untrusted, public, "no root that this machine knows stands behind %s, whose chain ends at %s", name(leaf), issuer(chain[len(chain)-1]))
 	}
 	return flaws
 }
 
 // trusted reports whether the chain leads to a root while the leaf is valid, which is told apart.
-func (p *Pair) trusted(at time.Time, roots *x509.CertPool) bool {
-	leaf := p.Leaf()
+func trusted(chain []*x509.Certificate, at time.Time, roots *x509.CertPool) bool {
+	leaf := chain[0]
 	if at.After(leaf.NotAfter) {
 		at = leaf.NotAfter
 	} else if at.Before(leaf.NotBefore) {
 		at = leaf.NotBefore
 	}
 	intermediates := x509.NewCertPool()
-	for _, c := range p.Chain[1:] {
+	for _, c := range chain[1:] {
 		intermediates.AddCert(c)
 	}
 	_, err := leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: intermediates, CurrentTime: at})

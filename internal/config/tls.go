@@ -98,7 +98,7 @@ func (t *TLS) validate(d *decoder, path, host string) {
 		case certificate.Expired, certificate.NotYet:
 			severity = Unregistrable
 		}
-		d.at(path+".cert_file", severity, "%s: %s", t.CertFile, flaw.Msg)
+		d.at(path+".cert_file", severity, "%s: %s", t.CertFile, flaw)
 	}
 	if othersRead(t.KeyFile) {
 		d.at(path+".key_file", Warning, "%s can be read by everybody on this machine: chmod 600", t.KeyFile)
