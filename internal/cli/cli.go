@@ -95,7 +95,7 @@ func (e *env) root() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
 	root.PersistentFlags().StringVar(&e.config, "config", "",
 		"configuration file (default $CALLBACKD_CONFIG, then "+config.SystemFile+")")
-	root.AddCommand(e.serve(), e.demo(), e.check(), e.send(), e.platform(), e.inbox(), e.dead(), e.handler(), e.registrations(), e.firewall(), e.version())
+	root.AddCommand(e.serve(), e.demo(), e.check(), e.send(), e.platform(), e.inbox(), e.dead(), e.handler(), e.registrations(), e.firewall(), e.doctor(), e.version())
 	root.SetOut(e.out) // before the completion takes it
 	root.InitDefaultCompletionCmd()
 	root.SetHelpCommand(help(root))

@@ -14,7 +14,7 @@ type floor struct {
 // house is the plan: what stands on a floor imports what stands lower.
 var house = []floor{
 	{5, "cmd/callbackd"},
-	{4, "internal/app"}, {4, "internal/cli"},
+	{4, "internal/app"}, {4, "internal/cli"}, {4, "internal/doctor"},
 	{3, "internal/config"}, {3, "internal/handler/builtin"},
 	{2, "internal/receiver"}, {2, "internal/dispatch"}, {2, "internal/handler/*"}, {2, "internal/inbox/sqlite"}, {2, "internal/firewall"},
 	{2, "internal/thingspace/registration"}, {2, "internal/thingspace/platform"},
@@ -34,8 +34,10 @@ var generators = []string{"internal/thingspace/internal/decodegen"}
 
 // beside are the imports within one floor, and why.
 var beside = map[[2]string]string{
-	{"internal/cli", "internal/app"}: "the commands start the program",
-	{"wsdl", "schemas"}:              "a WSDL has its schemas inline",
+	{"internal/cli", "internal/app"}:    "the commands start the program",
+	{"internal/cli", "internal/doctor"}: "one of them examines it",
+	{"internal/doctor", "internal/app"}: "it asks the program that runs",
+	{"wsdl", "schemas"}:                 "a WSDL has its schemas inline",
 }
 
 func level(dir string) int {

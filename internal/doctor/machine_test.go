@@ -1,0 +1,222 @@
+package doctor_test
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"callbackd/internal/callback"
+	"callbackd/internal/doctor"
+
+	"golang.org/x/sys/unix"
+)
+
+const one = "services: {DeviceUsage: {listen: '127.0.0.1:0'}}" + tail
+
+func TestTheDiskHasRoomAndSyncsInTime(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	o := load(t, dir, head+one)
+	examine(t, o).has(t, "disk", doctor.Skipped, "is not there yet")
+	if err := os.Mkdir(o.Config.DataDir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	o.Config.Inbox.Retention.Size, o.Config.Limits.InFlight, o.Config.Limits.AckBudget = 1<<20, 1, time.Hour
+	list := examine(t, o)
+	list.has(t, "disk", doctor.OK, `^16 syncs took .* at worst; an ack has 1h0m0s$`)
+	list.has(t, "disk", doctor.OK, `free; the inbox has 0, and may take 1MiB more$`)
+	if left, err := os.ReadDir(o.Config.DataDir); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v %v", left, err)
+	}
+
+	o.Config.Limits.AckBudget = time.Nanosecond
+	o.Config.Inbox.Retention.Size = 1 << 60
+	list = examine(t, o)
+	list.has(t, "disk", doctor.Fail, `^16 syncs took .*; an ack has 1ns$`)
+	list.has(t, "disk", doctor.Warn, `free; the inbox has 0, and may take [0-9]+TiB more$`)
+	o.Config.Limits.InFlight = 1 << 60
+	if f := examine(t, o).has(t, "disk", doctor.Fail, "free"); !strings.HasPrefix(f.Advice, "free space now") {
+		t.Errorf("%+v", f)
+	}
+
+	o.Config.DataDir = "/proc" // where nobody makes files
+	examine(t, o).has(t, "disk", doctor.Fail, "^write to data_dir: ")
+}
+
+func TestAFileSystemKeepsWhatItIsGiven(t *testing.T) {
+	t.Parallel()
+	for kind, want := range map[int64]doctor.Level{
+		unix.TMPFS_MAGIC: doctor.Fail, unix.OVERLAYFS_SUPER_MAGIC: doctor.Warn, unix.EXT4_SUPER_MAGIC: doctor.OK, unix.XFS_SUPER_MAGIC: doctor.OK,
+	} {
+		if level, found := doctor.JudgeFileSystem(kind); level != want {
+			t.Errorf("%#x: %s %s", kind, level, found)
+		}
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs("/dev/shm", &st); err == nil && st.Type == unix.TMPFS_MAGIC {
+		o := load(t, t.TempDir(), head+one)
+		o.Config.DataDir = "/dev/shm"
+		examine(t, o).has(t, "disk", doctor.Fail, "in memory")
+	}
+}
+
+func TestTheDataDirectoryIsForItsUser(t *testing.T) {
+	t.Parallel()
+	o := load(t, t.TempDir(), head+one)
+	examine(t, o).has(t, "permissions", doctor.OK, "not there yet")
+	_, stop := serve(t, o.Config)
+	stop()
+	examine(t, o).fine(t, "permissions")
+	file := filepath.Join(o.Config.DataDir, "inbox.db")
+	if err := os.Chmod(file, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if f := examine(t, o).has(t, "permissions", doctor.Warn, "-rw-r--r--"); f.Subject != file || f.Advice != "chmod o-rwx "+file {
+		t.Errorf("%+v", f)
+	}
+	if os.Geteuid() == 0 { // who else can give a directory away?
+		if err := os.Chown(o.Config.DataDir, 65534, 65534); err != nil {
+			t.Fatal(err)
+		}
+		examine(t, o).has(t, "permissions", doctor.Warn, "it belongs to user 65534, and doctor runs as user 0")
+	}
+}
+
+// stored is a data directory with a callback in its inbox.
+func stored(t *testing.T) doctor.Options {
+	t.Helper()
+	o := load(t, t.TempDir(), head+one)
+	a, stop := serve(t, o.Config)
+	for range 3 {
+		post(t, a, callback.DeviceUsage)
+	}
+	stop()
+	return o
+}
+
+func TestAnInboxWhoseBytesHaveChangedIsFound(t *testing.T) {
+	t.Parallel()
+	o := stored(t)
+	examine(t, o).fine(t, "store")
+	file := filepath.Join(o.Config.DataDir, "inbox.db")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const word = "Envelope"
+	changed := bytes.Replace(text, []byte(word), []byte("envelope"), 1)
+	if bytes.Equal(changed, text) {
+		t.Fatalf("the inbox does not hold %q", word)
+	}
+	if err := os.WriteFile(file, changed, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	list := examine(t, o)
+	list.has(t, "store", doctor.Fail, `^of [0-9]+ entries 1 are not what was stored: [0-9]+$`)
+
+	if err := os.WriteFile(file, text[:len(text)-3*4096-100], 0o600); err != nil { // the disk lost its end
+		t.Fatal(err)
+	}
+	examine(t, o).has(t, "store", doctor.Fail, "damaged|malformed")
+	if err := os.WriteFile(file, []byte("no database at all, and longer than a header of SQLite would be, which has a hundred bytes"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	examine(t, o).has(t, "store", doctor.Fail, ".")
+}
+
+func TestAnInboxInUseIsExamined(t *testing.T) {
+	t.Parallel()
+	o := load(t, t.TempDir(), head+one)
+	examine(t, o).has(t, "store", doctor.OK, "no inbox yet")
+	a, _ := serve(t, o.Config)
+	post(t, a, callback.DeviceUsage)
+	examine(t, o).has(t, "store", doctor.OK, "^the structure is sound, and 1 entries")
+	post(t, a, callback.DeviceUsage)
+}
+
+// limited starts a process with a limit of open files, and copies what the kernel says of it to where the examination looks.
+func limited(t *testing.T, root string, files uint64) {
+	t.Helper()
+	c := exec.CommandContext(t.Context(), "cat")
+	in, err := c.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _, _ = io.Closer(in).Close(), c.Wait() }()
+	if err := unix.Prlimit(c.Process.Pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: files, Max: files}, nil); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", c.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(root, "proc/self/limits"), string(text))
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestFilesForEveryConnection(t *testing.T) {
+	t.Parallel()
+	o := load(t, t.TempDir(), head+one)
+	root := t.TempDir()
+	o.Kernel = os.DirFS(root)
+	limited(t, root, 500)
+	if f := examine(t, o).has(t, "open files", doctor.Warn, "^a program started from here may open 500 files, and 1 listeners with 1024 connections each need 128"); !strings.Contains(f.Advice, "LimitNOFILE=128") ||
+		!strings.Contains(f.Advice, "limits.connections: 244") {
+		t.Errorf("%+v", f)
+	}
+	limited(t, root, 1400)
+	examine(t, o).fine(t, "open files")
+
+	o.Kernel = nil // the limits of this process, which runs a callbackd
+	o.Config.Limits.Connections = 1
+	serve(t, o.Config)
+	examine(t, o).has(t, "open files", doctor.OK, "^the callbackd that runs may open ")
+}
+
+func TestMemoryForABurst(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		files map[string]string
+		level doctor.Level
+		found string
+	}{
+		"the machine": {map[string]string{"proc/meminfo": "MemTotal:        8388608 kB\n"}, doctor.OK, "may have 8GiB, by its machine"},
+		"a group above": {map[string]string{"proc/meminfo": "MemTotal:        8388608 kB\n", "proc/self/cgroup": "0::/pod/callbackd\n",
+			"sys/fs/cgroup/pod/memory.max": "536870912\n", "sys/fs/cgroup/pod/callbackd/memory.max": "max\n"}, doctor.Warn, "may have 512MiB, by its control group"},
+		"version 1": {map[string]string{"proc/self/cgroup": "4:memory:/callbackd\n3:cpu:/\n", "sys/fs/cgroup/memory/callbackd/memory.limit_in_bytes": "134217728\n"},
+			doctor.Fail, "may have 128MiB"},
+		"nothing": {nil, doctor.Skipped, "cannot be told"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := load(t, t.TempDir(), head+one)
+			root := t.TempDir()
+			o.Kernel = os.DirFS(root)
+			for path, text := range test.files {
+				write(t, filepath.Join(root, path), text)
+			}
+			f := examine(t, o).has(t, "memory", test.level, test.found)
+			if test.level == doctor.Warn && !strings.HasPrefix(f.Advice, "give it 1GiB, or write limits.in_flight: 128MiB") {
+				t.Errorf("%+v", f)
+			}
+		})
+	}
+}
