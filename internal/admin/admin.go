@@ -2,6 +2,7 @@
 //
 //	admin.listen       /livez /readyz /metrics   whoever can reach it; it changes nothing and tells nothing of any callback
 //	                   /api/v1/...               whoever has the token of admin.token_file; nobody, without such a file
+//	                   /debug/pprof/...          whoever has the token; without one, whom the web-config identifies, and this machine
 //	control.sock, 0600 /api/v1/...               the owner of data_dir alone
 //
 // The promise: /livez says that the process can answer, and touches nothing else, for a restart mends no dependency. /readyz
@@ -16,8 +17,9 @@
 //
 // Every request is logged with its operation and the way that it came in by, and nothing of what it says.
 //
-// The limits: the listener speaks plain HTTP. What is outside may not reach it: bind it to loopback or to a network of operators, or put
-// a proxy with TLS before it.
+// The limits: the listener speaks plain HTTP unless admin.web_config_file says otherwise, by which it has TLS, users, client certificates or
+// all three; what is outside may not reach it without. /livez and /readyz ask for no user, for a kubelet has none to name: without one they tell
+// the state alone. Client certificates come before all that, and a kubelet has none of those either.
 package admin
 
 import (
@@ -56,6 +58,7 @@ type Options struct {
 	// API is served to who knows the Token; to nobody, if that is empty.
 	API   *API
 	Token string
+	Web   Web
 	// Log takes what goes wrong with requests; nil logs nothing.
 	Log *zap.Logger
 }
@@ -64,6 +67,8 @@ type Options struct {
 type Server struct {
 	listener net.Listener
 	http     *http.Server
+	web      Web
+	log      *zap.Logger
 }
 
 // mostConnections and mostScrapes bound what the listener does at once.
@@ -91,24 +96,27 @@ func New(o Options) *Server {
 		EnableOpenMetrics: true, MaxRequestsInFlight: mostScrapes, ErrorLog: errorLog,
 		ErrorHandling: promhttp.ContinueOnError, // one metric that cannot be had is no reason to be blind to the others
 	}).ServeHTTP)
+	profiles := &profiles{identified: o.Web.Users || o.Web.Certificates, busy: make(chan struct{}, 1), log: o.Log}
 	if o.API != nil && o.Token != "" {
-		router.Mount(prefix, o.API.withToken(o.Token))
+		profiles.api = o.API.withToken(o.Token)
+		router.Mount(prefix, profiles.api)
 	}
-	return &Server{listener: netutil.LimitListener(o.Listener, mostConnections), http: &http.Server{
+	router.Get(profilesPrefix+"*", profiles.ServeHTTP)
+	return &Server{web: o.Web, log: o.Log, listener: netutil.LimitListener(o.Listener, mostConnections), http: &http.Server{
 		Handler: router, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second, WriteTimeout: 30 * time.Second,
 		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10, ErrorLog: errorLog,
 	}}
 }
 
 // Run serves until ctx ends.
-func (s *Server) Run(ctx context.Context) error { return run(ctx, s.http, s.listener, "admin") }
+func (s *Server) Run(ctx context.Context) error { return run(ctx, s.http, s.serve, "admin") }
 
-func run(ctx context.Context, server *http.Server, l net.Listener, what string) error {
+func run(ctx context.Context, server *http.Server, serve func() error, what string) error {
 	var silent silent
 	server.ConnState = silent.track
 	server.BaseContext = func(net.Listener) context.Context { return ctx } // what is under way at the end is told so
 	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(l) }()
+	go func() { failed <- serve() }()
 	select {
 	case err := <-failed:
 		return fmt.Errorf("serve %s: %w", what, err)

@@ -181,7 +181,7 @@ func TestNothingElseIsServed(t *testing.T) {
 		method, path string
 		status       int
 	}{
-		{http.MethodGet, "/", 404}, {http.MethodGet, "/debug/pprof/", 404}, {http.MethodGet, "/v1/release", 404},
+		{http.MethodGet, "/", 404}, {http.MethodGet, "/debug/vars", 404}, {http.MethodPost, "/debug/pprof/symbol", 405}, {http.MethodGet, "/v1/release", 404},
 		{http.MethodPost, "/readyz", 405}, {http.MethodDelete, "/metrics", 405}, {http.MethodHead, "/metrics", 200}, {http.MethodHead, "/livez", 200},
 	} {
 		if status, _, _ := get(t, tt.method, url+tt.path); status != tt.status {

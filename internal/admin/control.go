@@ -56,7 +56,7 @@ func NewControl(l net.Listener, api *API) *Control {
 
 // Run serves until ctx ends.
 func (c *Control) Run(ctx context.Context) error {
-	return run(ctx, c.http, c.listener, "control socket")
+	return run(ctx, c.http, func() error { return c.http.Serve(c.listener) }, "control socket")
 }
 
 // Call asks the callbackd that runs on dir for an operation. What it answers with a code is an [Error].

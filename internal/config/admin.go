@@ -1,6 +1,14 @@
 package config
 
-import "regexp"
+import (
+	"regexp"
+	"strings"
+
+	"callbackd/internal/admin"
+
+	"github.com/prometheus/exporter-toolkit/web"
+	"go.yaml.in/yaml/v3"
+)
 
 // bearerToken is what an Authorization header can have behind its scheme.
 var bearerToken = regexp.MustCompile(`^[A-Za-z0-9._~+/-]+=*$`)
@@ -28,13 +36,58 @@ func (a *Admin) readToken(d *decoder) {
 	a.Token = Secret{token}
 }
 
+// quotedValue is where an error about YAML quotes the file.
+var quotedValue = regexp.MustCompile("`[^`]*`")
+
+// readWebConfig has the toolkit judge the web-config, and notes what matters to other keys. No problem of it quotes the file.
+func (a *Admin) readWebConfig(d *decoder) {
+	const at = "admin.web_config_file"
+	if a.WebConfigFile == "" || d.isSpoiled(at) {
+		return
+	}
+	text, err := readBounded(a.WebConfigFile, mostText) // none of the sources: the listener reads it again by itself
+	if err == nil {
+		err = web.Validate(a.WebConfigFile)
+	}
+	var asks struct {
+		TLS struct {
+			Cert       string `yaml:"cert"`
+			CertFile   string `yaml:"cert_file"`
+			ClientAuth string `yaml:"client_auth_type"`
+		} `yaml:"tls_server_config"`
+		Users map[string]string `yaml:"basic_auth_users"`
+	}
+	if err == nil {
+		err = yaml.Unmarshal(text, &asks)
+	}
+	if err != nil {
+		text, advice := quotedValue.ReplaceAllLiteralString(err.Error(), "a value"), ""
+		if strings.HasPrefix(text, "crypto/bcrypt") {
+			advice = ": basic_auth_users has bcrypt hashes, which `htpasswd -nB NAME` makes"
+		}
+		d.at(at, Fatal, "%s: %s%s", a.WebConfigFile, strings.Join(strings.Fields(text), " "), advice)
+		d.spoil(at)
+		return
+	}
+	a.Web = admin.Web{File: a.WebConfigFile, TLS: asks.TLS.Cert+asks.TLS.CertFile != "", Users: len(asks.Users) > 0,
+		Certificates: asks.TLS.ClientAuth == "RequireAndVerifyClientCert"}
+	if a.Web.Users && a.TokenFile != "" {
+		d.at("admin.token_file", Fatal, "%s names users, and a request has one Authorization header, for a user or for the token: "+
+			"ask for client certificates there in place of users, or leave the API to the control socket", a.WebConfigFile)
+	}
+}
+
 // validate looks at the listener for operators.
 func (a *Admin) validate(d *decoder) {
 	host, _, err := splitAddress(a.Listen)
+	const inClear = "admin.listen is not on loopback, and speaks plain HTTP: whoever listens on the way reads the %s"
 	switch {
 	case err != nil:
 		d.at("admin.listen", Fatal, "%s", err)
-	case a.TokenFile != "" && !ip(host).IsLoopback():
-		d.at("admin.token_file", Warning, "admin.listen is not on loopback, and speaks plain HTTP: whoever listens on the way reads the token")
+	case ip(host).IsLoopback() || a.Web.TLS:
+	case a.TokenFile != "":
+		d.at("admin.token_file", Warning, inClear, "token")
+	case a.Web.Users:
+		d.at("admin.web_config_file", Warning, inClear, "passwords")
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"strings"
 	"time"
 
+	"callbackd/internal/admin"
 	"callbackd/internal/auth"
 	"callbackd/internal/callback"
 	"callbackd/internal/dispatch"
@@ -61,6 +62,9 @@ type Admin struct {
 	// TokenFile holds the token of the API, which the listener has not without it.
 	TokenFile string `yaml:"token_file,omitempty"`
 	Token     Secret `yaml:"-"`
+	// WebConfigFile is what Prometheus's exporters call by that name: TLS and users of the listener.
+	WebConfigFile string    `yaml:"web_config_file,omitempty"`
+	Web           admin.Web `yaml:"-"`
 }
 
 // Credential is one pair that callbacks may carry.
@@ -329,7 +333,9 @@ func (c *Config) complete(d *decoder, dir string) {
 	}
 	absolute("data_dir", &c.DataDir)
 	absolute("admin.token_file", &c.Admin.TokenFile)
+	absolute("admin.web_config_file", &c.Admin.WebConfigFile)
 	c.Admin.readToken(d)
+	c.Admin.readWebConfig(d)
 	for name, s := range c.Services {
 		s.complete(name)
 		if s.TLS != nil {

@@ -30,6 +30,7 @@ func TestTheReferenceIsTrue(t *testing.T) {
 	write(t, dir, "callback.password", "a password\n")
 	write(t, dir, "uws.password", "another\n")
 	write(t, dir, "api.token", "0123456789abcdef0123456789abcdef\n")
+	write(t, dir, "web-config.yml", "tls_server_config: {cert_file: a.crt, key_file: a.key}\n")
 	c, problems := config.Parse("callbackd.yaml", dir, text, builtin.Types())
 	for _, p := range problems {
 		if p.Severity > config.Warning || !strings.Contains(p.String(), "thingspace holds the addresses") {

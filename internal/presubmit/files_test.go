@@ -127,6 +127,7 @@ var needed = map[string]string{
 	"modernc.org/sqlite":                                       "the inbox",
 	"pgregory.net/rapid":                                       "property tests",
 
+	"github.com/prometheus/exporter-toolkit":                          "TLS and users of the admin listener",
 	"go.opentelemetry.io/otel":                                        "attributes of spans, and the header that hands on a trace",
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc": "spans to a collector that speaks gRPC",
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp": "spans to a collector that speaks HTTP",

@@ -98,6 +98,7 @@ var fences = []fence{
 	{"go.opentelemetry.io/otel", []string{"internal/receiver", "internal/dispatch", "internal/handler", "internal/app"}, false},
 	{"go.opentelemetry.io/otel/sdk", []string{"internal/app"}, false},
 	{"go.opentelemetry.io/otel/exporters", []string{"internal/app"}, false},
+	{"net/http/pprof", []string{"internal/admin"}, false},
 	{"testing", forTests, false},
 }
 
