@@ -21,8 +21,10 @@ import (
 	"callbackd/internal/auth"
 	"callbackd/internal/callback"
 	"callbackd/internal/config"
+	"callbackd/internal/disk"
 	"callbackd/internal/dispatch"
 	"callbackd/internal/handler"
+	"callbackd/internal/heartbeat"
 	"callbackd/internal/inbox"
 	"callbackd/internal/inbox/sqlite"
 	"callbackd/internal/receiver"
@@ -42,6 +44,8 @@ type Options struct {
 	Version string
 	// Sockets are those that systemd has bound and passed. New takes them over.
 	Sockets []*os.File
+
+	measureDisk func(dir string) (disk.Room, error) // for tests
 }
 
 // Addresses are what is bound, which matters where the configuration asked for port 0.
@@ -65,6 +69,8 @@ type App struct {
 	admin        *admin.Server
 	control      *admin.Control
 	watching     map[string]func(context.Context) error
+	disk         *disk.Watch
+	heart        *heartbeat.Heart // nil: there are no heartbeats
 	certificates certificates
 	addresses    Addresses
 	passed       *passed
@@ -103,6 +109,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		return nil, err
 	}
 	a.teardown.push("inbox", a.store.Close)
+	a.watchDisk()
 
 	var sockets sockets
 	defer func() {
@@ -114,6 +121,9 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := a.newReceiver(ctx, listeners, &sockets); err != nil {
+		return nil, err
+	}
 	instances, err := a.handlers(ctx)
 	if err != nil {
 		return nil, err
@@ -122,9 +132,6 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		Store: a.store, Instances: instances, Decode: decode(a.messageLimits()), Log: a.log.Named("dispatch"),
 		Metrics: dispatch.NewMetrics(a.registry), Grace: a.c.Shutdown.Grace, Tracer: a.tracer,
 	})
-	if err := a.newReceiver(listeners); err != nil {
-		return nil, err
-	}
 	controlListener, err := admin.ListenControl(a.c.DataDir)
 	if err != nil {
 		return nil, err
@@ -147,6 +154,7 @@ func (a *App) Run(ctx context.Context) error {
 	parts.start("admin", a.admin.Run)
 	parts.start("control", a.control.Run)
 	parts.start("dispatcher", a.dispatcher.Run)
+	parts.start("disk", a.disk.Run)
 	parts.start("receiver", func(ctx context.Context) error { return a.receiver.Run(ctx, a.c.Shutdown.Drain) })
 	for name, watch := range a.watching {
 		parts.start(name, watch)
@@ -190,6 +198,7 @@ func (a *App) stop(parts *parts, cause error) error {
 		parts.stop(a.log, "dispatcher", a.c.Shutdown.Grace+stopMargin),
 		a.cutOff(parts.stop(a.log, "receiver", a.c.Shutdown.Drain+stopMargin)),
 		a.noteAcksEnded(),
+		parts.stop(a.log, "disk", stopMargin),
 		parts.stop(a.log, "control", 2*stopMargin)}
 	a.stopWatches(parts)
 	if parts.leftBehind("dispatcher") {
@@ -270,6 +279,9 @@ func (a *App) handlers(ctx context.Context) ([]dispatch.Instance, error) {
 		names = append(names, name)
 		orders[name] = h.Delivery.Order()
 	}
+	for _, in := range a.heartInstance() {
+		instances, names = append(instances, in), append(names, in.Name)
+	}
 	removed, err := a.store.Register(ctx, names)
 	if err != nil {
 		return nil, fmt.Errorf("register handlers: %w", err)
@@ -281,15 +293,13 @@ func (a *App) handlers(ctx context.Context) ([]dispatch.Instance, error) {
 		a.log.Warn("the configuration has no such handler any more: its pending deliveries were buried; see `callbackd dead list`",
 			zap.String("handler", name), zap.Int("deliveries", n))
 	}
-	if held, err := a.store.DeliveriesHeld(ctx); err != nil {
-		return nil, err
-	} else if held {
+	if a.store.DeliveriesHeld() {
 		a.log.Warn("deliveries are held since the inbox was restored: `callbackd inbox release --restored` lets them go")
 	}
 	return instances, nil
 }
 
-func (a *App) newReceiver(listeners []receiver.Listener) error {
+func (a *App) newReceiver(ctx context.Context, listeners []receiver.Listener, sockets *sockets) error {
 	gates := auth.NewMetrics(a.registry)
 	credentials, err := auth.NewCredentialGate(a.c.AuthCredentials(), a.c.AllowAnonymous, gates)
 	if err != nil {
@@ -307,14 +317,19 @@ func (a *App) newReceiver(listeners []receiver.Listener) error {
 	var currentNetwork atomic.Pointer[auth.NetworkGate]
 	currentCredentials.Store(credentials)
 	currentNetwork.Store(network)
-	a.receiver, err = receiver.New(receiver.Options{
+	o := receiver.Options{
 		Listeners: listeners, Store: a.store, Validator: validator, Credentials: &currentCredentials, Network: &currentNetwork,
 		Route: a.route, Ack: a.c.Ack,
 		Limits:   receiver.Limits{Connections: a.c.Limits.Connections, Message: a.messageLimits()},
 		InFlight: int64(a.c.Limits.InFlight), AckBudget: a.c.Limits.AckBudget,
+		LogOneAckIn: a.c.Log.SampleReceived, LogRefusals: a.c.Log.RefusalsPerMinute,
 		Log: a.log.Named("receiver"), Metrics: receiver.NewMetrics(a.registry), Tracer: a.tracer,
-	})
-	return err
+		Shed: diskFull(a.disk.Refuse),
+	}
+	if a.receiver, err = receiver.New(o); err != nil {
+		return err
+	}
+	return a.newHeart(ctx, o, gates, sockets)
 }
 
 func (a *App) route(service callback.Service, kind callback.Kind, test receiver.TestMode) []string {
@@ -340,7 +355,7 @@ func decode(limits soap.Limits) func([]byte) (*callback.Callback, error) {
 
 // checks are what /readyz asks.
 func (a *App) checks() []admin.Check {
-	return []admin.Check{
+	return append([]admin.Check{
 		{Name: "inbox", Essential: true, Run: func(context.Context) error { return a.store.Status() }},
 		{Name: "listeners", Essential: true, Run: func(context.Context) error { return a.receiver.Status() }},
 		{Name: "drain", Essential: true, Run: func(context.Context) error {
@@ -350,14 +365,13 @@ func (a *App) checks() []admin.Check {
 			return nil
 		}},
 		{Name: "handlers", Run: func(context.Context) error { return a.dispatcher.Ready() }},
-		{Name: "deliveries", Run: func(ctx context.Context) error {
-			held, err := a.store.DeliveriesHeld(ctx)
-			if held {
+		{Name: "deliveries", Run: func(context.Context) error {
+			if a.store.DeliveriesHeld() {
 				return errors.New("held since a restore: `callbackd inbox release --restored` lets them go")
 			}
-			return err
+			return nil
 		}},
-	}
+	}, a.signalChecks()...)
 }
 
 func storeOptions(c *config.Config, log *zap.Logger, m *inbox.Metrics) sqlite.Options {

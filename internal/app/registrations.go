@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"callbackd/internal/config"
+	"callbackd/internal/heartbeat"
 	"callbackd/internal/thingspace/registration"
 
 	"go.uber.org/zap"
@@ -29,14 +30,17 @@ func WantedRegistrations(c *config.Config, a config.Account) []registration.Want
 	return list
 }
 
-// watches are what looks at the platform's registrations, as parts by their names.
+// watches are what looks at the platform's registrations, and the heartbeats, as parts by their names.
 func (a *App) watches() map[string]func(context.Context) error {
+	watches := make(map[string]func(context.Context) error)
+	if a.heart != nil {
+		watches[heartbeat.Name] = a.beat
+	}
 	if a.c.Registrations.Watch == 0 || len(a.c.Accounts) == 0 {
-		return nil
+		return watches
 	}
 	state, err := registration.OpenState(a.c.DataDir)
 	metrics := registration.NewMetrics(a.registry)
-	watches := make(map[string]func(context.Context) error)
 	for _, account := range a.c.Accounts {
 		p := platform{unusable: err}
 		if err == nil {

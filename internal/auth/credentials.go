@@ -111,6 +111,13 @@ func NewCredentialGate(credentials []Credential, allowAnonymous bool, metrics *M
 	return g, nil
 }
 
+// NewSoleGate builds a gate that knows one pair, on one service, which need not be in the catalogue: for a listener that callbackd alone calls.
+func NewSoleGate(service callback.Service, c Credential, metrics *Metrics) *CredentialGate {
+	g := &CredentialGate{digest: newDigest(), pairs: map[callback.Service][]pair{}, count: 1, metrics: metrics}
+	g.add(c.Username, c.Password, []callback.Service{service}, Match{c.Label, c.id()})
+	return g
+}
+
 func (g *CredentialGate) add(username string, password Password, services []callback.Service, match Match) {
 	d := g.digest(username, password.reveal())
 	for _, s := range services {

@@ -60,6 +60,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 func (m *Metrics) showCredential(s callback.Service, match Match) {
 	if m != nil {
 		m.matches.WithLabelValues(string(s), match.Label, match.ID)
+		m.failures.WithLabelValues(string(s))
 	}
 }
 

@@ -21,6 +21,10 @@ const (
 	StateService                Service = "StateService"
 )
 
+// Heartbeat is the service of the callbacks that callbackd sends itself. It is not in the catalogue: the platform knows nothing of it, no
+// listener can be configured for it, and no route leads from it.
+const Heartbeat Service = "heartbeat"
+
 // Family says why a service calls back.
 type Family string
 

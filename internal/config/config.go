@@ -38,14 +38,15 @@ type Config struct {
 	Network        auth.Config  `yaml:"network"`
 	Credentials    []Credential `yaml:"credentials"`
 	// Services are the callback services to receive, by their registered names.
-	Services map[string]*Service `yaml:"services"`
-	Handlers map[string]*Handler `yaml:"handlers"`
-	Routes   []Route             `yaml:"routes"`
-	Ack      receiver.Ack        `yaml:"ack"`
-	Limits   Limits              `yaml:"limits"`
-	Inbox    Inbox               `yaml:"inbox"`
-	Log      Log                 `yaml:"log"`
-	Shutdown Shutdown            `yaml:"shutdown"`
+	Services  map[string]*Service `yaml:"services"`
+	Handlers  map[string]*Handler `yaml:"handlers"`
+	Routes    []Route             `yaml:"routes"`
+	Ack       receiver.Ack        `yaml:"ack"`
+	Limits    Limits              `yaml:"limits"`
+	Inbox     Inbox               `yaml:"inbox"`
+	Heartbeat Heartbeat           `yaml:"heartbeat"`
+	Log       Log                 `yaml:"log"`
+	Shutdown  Shutdown            `yaml:"shutdown"`
 	// Platform, Accounts and Registrations are for registering the listeners; receiving needs none of them.
 	Platform      Platform      `yaml:"platform"`
 	Accounts      []Account     `yaml:"accounts,omitempty"`
@@ -187,6 +188,7 @@ type Inbox struct {
 	Retention    Retention     `yaml:"retention"`
 	KeyAge       time.Duration `yaml:"key_age"`
 	RepeatWindow time.Duration `yaml:"repeat_window"`
+	Disk         Disk          `yaml:"disk"`
 }
 
 // Retention bounds the inbox. Nothing undelivered is removed.
@@ -199,6 +201,10 @@ type Retention struct {
 type Log struct {
 	Level  string `yaml:"level"`  // debug, info, warn, error
 	Format string `yaml:"format"` // json, console
+	// SampleReceived has one line tell of so many acknowledgements with nothing out of the ordinary.
+	SampleReceived int `yaml:"sample_received"`
+	// RefusalsPerMinute bounds the lines about refusals on one service for one reason; 0 is no bound.
+	RefusalsPerMinute int `yaml:"refusals_per_minute"`
 }
 
 // Shutdown bounds its steps.
@@ -214,13 +220,14 @@ type Shutdown struct {
 func Default() *Config {
 	const day = 24 * time.Hour
 	return &Config{
-		Admin:    Admin{Listen: "127.0.0.1:9400"},
-		Ack:      receiver.AckEnvelope,
-		Limits:   Limits{Message: 8 << 20, InFlight: 256 << 20, Connections: 1024, AckBudget: 3 * time.Second},
-		Inbox:    Inbox{Retention: Retention{Age: 30 * day, Size: 10 << 30}, KeyAge: 35 * day, RepeatWindow: 15 * time.Minute},
-		Log:      Log{Level: "info", Format: "json"},
-		Shutdown: Shutdown{Drain: 10 * time.Second, Grace: 20 * time.Second},
-		Platform: Platform{URL: registration.DefaultURL, SOAPAction: registration.DefaultSOAPAction, Timeout: registration.DefaultTimeout},
+		Admin:     Admin{Listen: "127.0.0.1:9400"},
+		Ack:       receiver.AckEnvelope,
+		Limits:    Limits{Message: 8 << 20, InFlight: 256 << 20, Connections: 1024, AckBudget: 3 * time.Second},
+		Inbox:     Inbox{Retention: Retention{Age: 30 * day, Size: 10 << 30}, KeyAge: 35 * day, RepeatWindow: 15 * time.Minute, Disk: Disk{WarnFree: 2 << 30, ShedFree: 512 << 20}},
+		Heartbeat: Heartbeat{Interval: time.Minute},
+		Log:       Log{Level: "info", Format: "json", SampleReceived: 1, RefusalsPerMinute: 60},
+		Shutdown:  Shutdown{Drain: 10 * time.Second, Grace: 20 * time.Second},
+		Platform:  Platform{URL: registration.DefaultURL, SOAPAction: registration.DefaultSOAPAction, Timeout: registration.DefaultTimeout},
 	}
 }
 

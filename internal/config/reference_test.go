@@ -43,7 +43,7 @@ func TestTheReferenceIsTrue(t *testing.T) {
 	d := config.Default()
 	for name, pair := range map[string][2]any{
 		"admin": {c.Admin.Listen, d.Admin.Listen}, "allow_anonymous": {c.AllowAnonymous, d.AllowAnonymous}, "ack": {c.Ack, d.Ack}, "limits": {c.Limits, d.Limits},
-		"inbox": {c.Inbox, d.Inbox}, "log": {c.Log, d.Log}, "shutdown": {c.Shutdown, d.Shutdown}, "platform": {c.Platform, d.Platform}, "registrations": {c.Registrations, d.Registrations},
+		"inbox": {c.Inbox, d.Inbox}, "heartbeat": {c.Heartbeat, d.Heartbeat}, "log": {c.Log, d.Log}, "shutdown": {c.Shutdown, d.Shutdown}, "platform": {c.Platform, d.Platform}, "registrations": {c.Registrations, d.Registrations},
 		"delivery": {c.Handlers["events"].Delivery, c.Handlers["audit"].Delivery},
 	} {
 		if !reflect.DeepEqual(pair[0], pair[1]) {

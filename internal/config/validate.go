@@ -22,10 +22,7 @@ func (c *Config) validate(d *decoder) {
 	}
 	c.Admin.validate(d)
 	oneOf(d, "ack", c.Ack, receiver.AckEnvelope, receiver.AckEmpty)
-	oneOf(d, "log.format", c.Log.Format, "json", "console")
-	if _, err := zapcore.ParseLevel(c.Log.Level); err != nil {
-		d.at("log.level", Fatal, "%q is none of debug, info, warn, error", clip(c.Log.Level))
-	}
+	c.Log.validate(d)
 	c.validateLimits(d)
 	c.validateServices(d)
 	c.validateGates(d)
@@ -33,6 +30,19 @@ func (c *Config) validate(d *decoder) {
 	c.validateRoutes(d)
 	c.validatePlatform(d)
 	c.validateAccounts(d)
+}
+
+func (l Log) validate(d *decoder) {
+	oneOf(d, "log.format", l.Format, "json", "console")
+	if _, err := zapcore.ParseLevel(l.Level); err != nil {
+		d.at("log.level", Fatal, "%q is none of debug, info, warn, error", clip(l.Level))
+	}
+	if l.SampleReceived < 1 {
+		d.at("log.sample_received", Fatal, "%d: write of how many acks one is told, 1 for each", l.SampleReceived)
+	}
+	if l.RefusalsPerMinute < 0 {
+		d.at("log.refusals_per_minute", Fatal, "%d: write how many lines a minute one reason may have, 0 for no bound", l.RefusalsPerMinute)
+	}
 }
 
 func oneOf[T ~string](d *decoder, path string, value T, known ...T) {
@@ -61,6 +71,8 @@ func (c *Config) validateLimits(d *decoder) {
 		d.at("limits.in_flight", Fatal, "%s is less than four times limits.message: a few large callbacks would keep all others out", c.Limits.InFlight)
 	}
 	c.validateAmounts(d)
+	c.Inbox.Disk.validate(d)
+	c.Heartbeat.validate(d)
 	if c.Limits.AckBudget >= platformTimeout {
 		d.at("limits.ack_budget", Warning, "the platform gives up after about 4 s: a callback acknowledged later than that is sent again")
 	}
@@ -107,6 +119,9 @@ func (c *Config) validateHandlers(d *decoder) {
 		}
 		if !isHandlerName(name) {
 			d.at(path, Fatal, "a handler's name has letters, digits, - and _ alone, and at most 64 of them")
+		}
+		if name == HeartbeatHandler {
+			d.at(path, Fatal, "is where callbackd's own heartbeats end: choose another name")
 		}
 		for _, err := range h.Config.Validate() {
 			d.keyed(path, err)

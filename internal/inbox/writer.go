@@ -537,6 +537,13 @@ func (w *Writer) TakeOutages() []Outage {
 	return ended
 }
 
+// NoteOutage adds an outage that the store knows nothing of, because arrivals were refused before they came to it.
+func (w *Writer) NoteOutage(o Outage) {
+	w.noting.Lock()
+	defer w.noting.Unlock()
+	w.outages = append(w.outages, o)
+}
+
 // ReturnOutages takes back what could not be stored.
 func (w *Writer) ReturnOutages(ended []Outage) {
 	w.noting.Lock()

@@ -16,6 +16,7 @@ var house = []floor{
 	{5, "cmd/callbackd"},
 	{4, "internal/app"}, {4, "internal/cli"}, {4, "internal/doctor"},
 	{3, "internal/config"}, {3, "internal/handler/builtin"},
+	{3, "internal/heartbeat"}, {0, "internal/disk"},
 	{2, "internal/receiver"}, {2, "internal/dispatch"}, {2, "internal/handler/*"}, {2, "internal/inbox/sqlite"}, {2, "internal/firewall"},
 	{2, "internal/thingspace/registration"}, {2, "internal/thingspace/platform"},
 	{1, "internal/thingspace"}, {1, "internal/auth"}, {1, "internal/handler"},

@@ -42,7 +42,7 @@ func (p *part) move(n int64) bool {
 	b.common -= common
 	b.taken += n
 	p.taken += n
-	b.bytes.Set(float64(b.taken))
+	b.bytes.Add(float64(n))
 	return true
 }
 

@@ -17,15 +17,17 @@ import (
 type connections struct {
 	open                                prometheus.Gauge
 	noRequest, handshakes, acceptErrors prometheus.Counter
+	service                             string
 	log                                 *zap.Logger
+	quiet                               *quiet
 	served                              sync.Map // of net.Conn to *atomic.Bool: whether a request has arrived
 }
 
-func (m *Metrics) listener(service string, limit int, log *zap.Logger) *connections {
+func (m *Metrics) listener(service string, limit int, log *zap.Logger, quiet *quiet) *connections {
 	m.connectionLimit.WithLabelValues(service).Set(float64(limit))
 	return &connections{
 		open: m.connections.WithLabelValues(service), noRequest: m.noRequest.WithLabelValues(service),
-		handshakes: m.handshakes.WithLabelValues(service), acceptErrors: m.acceptErrors.WithLabelValues(service), log: log,
+		handshakes: m.handshakes.WithLabelValues(service), acceptErrors: m.acceptErrors.WithLabelValues(service), service: service, log: log, quiet: quiet,
 	}
 }
 
@@ -95,7 +97,9 @@ func (l errorLog) Write(line []byte) (int, error) {
 		l.log.Debug("TLS handshake failed", zap.String("error", shown(text)))
 	case strings.HasPrefix(text, "http: Accept error"):
 		l.acceptErrors.Inc()
-		l.log.Warn("cannot accept connections", zap.String("error", shown(text)))
+		if l.quiet.allows(flood{l.service, msgAccept, reasonAccept}) {
+			l.log.Warn(msgAccept, zap.String("error", shown(text)))
+		}
 	case strings.Contains(text, "panic serving"):
 		l.log.Error("panic in the HTTP server", zap.String("error", text))
 	default:

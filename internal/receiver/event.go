@@ -55,13 +55,26 @@ func (in *intake) finish(e *event) {
 	e.trace.end(e)
 	switch e.outcome {
 	case acked:
-		in.log.Info("received", append(e.fields(took), e.stored()...)...)
+		if in.tells(e) {
+			in.log.Info(msgReceived, append(e.fields(took), e.stored()...)...)
+		}
 	case described:
 		in.log.Debug("described", e.fields(took)...)
 	case refused:
-		in.log.Warn("refused", append(e.fields(took),
-			zap.Int("status", e.refusal.status), zap.String("reason", e.refusal.reason), zap.String("error", shown(told(e.err))))...)
+		if e.letter.last() || in.quiet.allows(flood{string(in.service.Info.Service), msgRefused, e.refusal.reason}) {
+			in.log.Warn(msgRefused, append(e.fields(took),
+				zap.Int("status", e.refusal.status), zap.String("reason", e.refusal.reason), zap.String("error", shown(told(e.err))))...)
+		}
 	}
+}
+
+// tells reports whether an acknowledgement gets a line of log: one with anything out of the ordinary always does, of the others one in so many.
+func (in *intake) tells(e *event) bool {
+	if len(e.flags()) > 0 || in.ordinary.Add(1)%uint64(in.o.LogOneAckIn) == 1%uint64(in.o.LogOneAckIn) {
+		return true
+	}
+	in.o.Metrics.suppressed.WithLabelValues(msgReceived, reasonSampled).Inc()
+	return false
 }
 
 // fields tell what arrived: in a refusal, all that the platform's support needs to send it again. What comes from the sender is

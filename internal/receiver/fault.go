@@ -26,6 +26,9 @@ var (
 	errPanic           = errors.New("panic")
 )
 
+// ErrDiskFull is a disk with too little room left: what is taken now might find none.
+var ErrDiskFull = errors.New("the disk is nearly full")
+
 // refusal is how one class of errors is answered and counted.
 type refusal struct {
 	is     error
@@ -65,6 +68,7 @@ var refusals = []refusal{
 	{errTimeout, http.StatusRequestTimeout, soap.Client, "timeout", hang, ""},
 	{errAborted, http.StatusBadRequest, soap.Client, "aborted", hang, errAborted.Error()},
 	{errInFlight, http.StatusServiceUnavailable, soap.Server, "in_flight", hang, "busy, try again"},
+	{ErrDiskFull, http.StatusServiceUnavailable, soap.Server, "disk_full", hang, "cannot store now, try again"},
 	{inbox.ErrOverloaded, http.StatusServiceUnavailable, soap.Server, "overloaded", keep, "busy, try again"},
 	{inbox.ErrUnavailable, http.StatusServiceUnavailable, soap.Server, "store_unavailable", keep, "cannot store now, try again"},
 	{inbox.ErrBroken, http.StatusServiceUnavailable, soap.Server, "store_broken", keep, "cannot store now, try again"},

@@ -118,6 +118,10 @@ func refusalCases() []refusalCase {
 		{name: "the store cannot take it", rig: failing(fmt.Errorf("%w: /var/lib/callbackd is full", inbox.ErrUnavailable)), send: body(message()),
 			status: 503, code: "Server", reason: "store_unavailable", header: serverFault},
 		{name: "the same in SOAP 1.2", rig: failing(inbox.ErrUnavailable), send: body(soap12(message())), status: 503, code: "Receiver", reason: "store_unavailable", header: serverFault, soap12: true},
+		{name: "the disk is nearly full", rig: one(func(r *rig) {
+			r.options.Shed = func() error { return fmt.Errorf("%w: 3 bytes are left", receiver.ErrDiskFull) }
+		}),
+			send: func(c *conn) { c.send("", usual(1000)...) }, status: 503, code: "Server", reason: "disk_full", closed: true, header: serverFault},
 		{name: "the store is broken", rig: failing(fmt.Errorf("%w: fsync: input/output error", inbox.ErrBroken)), send: body(message()),
 			status: 503, code: "Server", reason: "store_broken", header: serverFault},
 		{name: "the store is closed", rig: failing(inbox.ErrClosed), send: body(message()), status: 503, code: "Server", reason: "closing", closed: true, header: serverFault},

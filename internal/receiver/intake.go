@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"callbackd/internal/callback"
@@ -35,6 +36,7 @@ type intake struct {
 	memory   *part
 	counters *serviceMetrics
 	log      *zap.Logger
+	ordinary atomic.Uint64 // acknowledgements with nothing out of the ordinary
 	// lost is set on the intake of what was sent to a path without a service. It is counted for the first service of the
 	// listener, which is most often the only one.
 	lost bool
@@ -106,6 +108,11 @@ func (in *intake) serve(w http.ResponseWriter, r *http.Request, e *event) error 
 		return errMethod
 	case mediaErr != nil:
 		return mediaErr
+	}
+	if in.o.Shed != nil {
+		if err := in.o.Shed(); err != nil {
+			return err
+		}
 	}
 	e.unfamiliar = !familiar
 	if err := in.take(w, r, e, charset); err != nil {

@@ -188,6 +188,9 @@ func TestValidation(t *testing.T) {
 			if v := e.Facts.Violations; len(v) == 0 || v[0].Path != "CallbackRequest/Device" || v[0].Line != 9 {
 				t.Errorf("violations %+v, want the first at CallbackRequest/Device on line 9", v)
 			}
+			if got := r.samples("callbackd_schema_violations_total"); got[`path="CallbackRequest/Device"`] != float64(len(e.Facts.Violations)) || got[`path="other"`] != 0 {
+				t.Errorf("violations by path: %v", got)
+			}
 			want := 0.0
 			if tt.mode == receiver.Quarantine {
 				want = 1

@@ -5,6 +5,7 @@ import (
 
 	"callbackd/internal/callback"
 	"callbackd/internal/soap"
+	"callbackd/internal/thingspace"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -15,9 +16,11 @@ type Metrics struct {
 	violations, unjudged, quarantined, extensions      *prometheus.CounterVec
 	misrouted, bare, tests, unfamiliar                 *prometheus.CounterVec
 	memoryWaits, noRequest, handshakes, acceptErrors   *prometheus.CounterVec
+	duplicates, violationPaths, suppressed             *prometheus.CounterVec
 	ackSeconds                                         *prometheus.HistogramVec
 	lastAck, connections, connectionLimit              *prometheus.GaugeVec
 	inFlightBytes, inFlightLimit                       prometheus.Gauge
+	paths                                              map[string]prometheus.Counter // of violationPaths
 }
 
 // NewMetrics registers the metrics with reg and makes every label set, so that zero shows.
@@ -37,7 +40,13 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		reg.MustRegister(g)
 		return g
 	}
+	plain := func(name, help string, labels ...string) *prometheus.CounterVec {
+		c := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "callbackd", Name: name, Help: help}, labels)
+		reg.MustRegister(c)
+		return c
+	}
 	m := &Metrics{
+		paths:     make(map[string]prometheus.Counter),
 		requests:  counter("requests_total", "Requests to a listener. Each is acknowledged, refused, or answered with the WSDL."),
 		acks:      counter("acks_total", "Callbacks acknowledged, duplicates included."),
 		unheard:   counter("unheard_acks_total", "Callbacks stored whose sender had gone before it was told: its next attempt is a duplicate. Counted in acks_total as well."),
@@ -51,8 +60,12 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		extensions:  counter("extensions_total", "Callbacks acknowledged with elements that the schema does not know."),
 		misrouted:   counter("misrouted_total", "Callbacks acknowledged that carry the payload of another service than the listener's."),
 		bare:        counter("bare_total", "Callbacks acknowledged that came without a SOAP envelope."),
+		duplicates:  counter("duplicates_total", "Callbacks acknowledged that were a further sighting of a stored entry. Counted in acks_total as well."),
 		tests:       counter("tests_total", "Callbacks acknowledged that an operator sent as a test."),
 		unfamiliar:  counter("unfamiliar_media_types_total", "Requests read although their Content-Type is missing or not XML."),
+
+		violationPaths: plain("schema_violations_total", "Places at which authentic callbacks break the schema, several in a callback, by their paths; other: at none that the schema names.", "path"),
+		suppressed:     plain("log_suppressed_total", "Lines of log that were not written: acks by sampling, what is refused by the limit of its reason.", "message", "reason"),
 
 		memoryWaits:     counter("in_flight_waits_total", "Requests that waited for memory, since too many bytes were in flight."),
 		noRequest:       counter("connections_without_request_total", "Connections closed before a request's head arrived whole and valid: probes, slow senders, failed TLS handshakes, requests that are not HTTP."),
@@ -70,27 +83,54 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	}
 	reg.MustRegister(m.ackSeconds)
 	for _, info := range callback.Catalogue() {
-		s := m.service(info.Service)
-		for _, r := range append([]refusal{internal}, refusals...) {
-			s.refusals.WithLabelValues(r.reason)
-		}
+		m.prepare(info.Service)
 	}
+	for _, path := range append(thingspace.SchemaPaths(), otherPath) {
+		m.paths[path] = m.violationPaths.WithLabelValues(path)
+	}
+	for _, r := range reasons() {
+		m.suppressed.WithLabelValues(msgRefused, r)
+	}
+	m.suppressed.WithLabelValues(msgReceived, reasonSampled)
+	m.suppressed.WithLabelValues(msgAccept, reasonAccept)
 	return m
+}
+
+// otherPath is the path of violations where the schema has no name for the place.
+const otherPath = "other"
+
+// reasons are those of all refusals.
+func reasons() []string {
+	list := []string{internal.reason}
+	for _, r := range refusals {
+		list = append(list, r.reason)
+	}
+	return list
+}
+
+// prepare makes every label set of a service.
+func (m *Metrics) prepare(service callback.Service) {
+	s := m.service(service)
+	for _, r := range reasons() {
+		s.refusals.WithLabelValues(r)
+	}
 }
 
 // serviceMetrics are those of one service.
 type serviceMetrics struct {
 	requests, acks, unheard, lastTries, wsdl, unfamiliar, memoryWaits     prometheus.Counter
 	violations, unjudged, quarantined, extensions, misrouted, bare, tests prometheus.Counter
+	duplicates                                                            prometheus.Counter
 
 	seconds  prometheus.Observer
 	lastAck  prometheus.Gauge
-	refusals *prometheus.CounterVec // by reason
+	refusals *prometheus.CounterVec        // by reason
+	paths    map[string]prometheus.Counter // of violations, those of Metrics
 }
 
 func (m *Metrics) service(service callback.Service) *serviceMetrics {
 	name := string(service)
-	s := &serviceMetrics{
+	s := &serviceMetrics{paths: m.paths,
 		seconds: m.ackSeconds.WithLabelValues(name), lastAck: m.lastAck.WithLabelValues(name),
 		refusals: m.refusals.MustCurryWith(prometheus.Labels{"service": name}),
 	}
@@ -101,6 +141,7 @@ func (m *Metrics) service(service callback.Service) *serviceMetrics {
 		{&s.requests, m.requests}, {&s.acks, m.acks}, {&s.unheard, m.unheard}, {&s.lastTries, m.lastTries}, {&s.wsdl, m.wsdl},
 		{&s.unfamiliar, m.unfamiliar}, {&s.memoryWaits, m.memoryWaits}, {&s.violations, m.violations}, {&s.unjudged, m.unjudged},
 		{&s.quarantined, m.quarantined}, {&s.extensions, m.extensions}, {&s.misrouted, m.misrouted}, {&s.bare, m.bare}, {&s.tests, m.tests},
+		{&s.duplicates, m.duplicates},
 	} {
 		*c.counter = c.of.WithLabelValues(name)
 	}
@@ -111,6 +152,13 @@ func (m *Metrics) service(service callback.Service) *serviceMetrics {
 func (s *serviceMetrics) count(e *event, took time.Duration) {
 	s.requests.Inc()
 	countIf(s.unfamiliar, e.unfamiliar)
+	for _, v := range e.violations {
+		path := v.Path
+		if s.paths[path] == nil {
+			path = otherPath
+		}
+		s.paths[path].Inc()
+	}
 	switch e.outcome {
 	case described:
 		s.wsdl.Inc()
@@ -122,6 +170,7 @@ func (s *serviceMetrics) count(e *event, took time.Duration) {
 		s.seconds.Observe(took.Seconds())
 		s.lastAck.SetToCurrentTime()
 		countIf(s.unheard, e.unheard)
+		countIf(s.duplicates, e.receipt.Duplicate)
 		countIf(s.violations, len(e.violations) > 0)
 		countIf(s.quarantined, e.held)
 		countIf(s.extensions, e.message.ExtensionCount > 0)

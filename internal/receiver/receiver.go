@@ -114,8 +114,16 @@ type Options struct {
 	// AckBudget is the time within which a message that has arrived has to be acknowledged; one that cannot be is refused at once,
 	// so that the platform tries again instead of waiting in vain. Default 3 s.
 	AckBudget time.Duration
-	Log       *zap.Logger
-	Metrics   *Metrics
+	// Shed says why nothing may be taken now, which is answered before the body is read: an error that wraps [ErrDiskFull]. Nil takes
+	// everything, and so does an answer of nil.
+	Shed func() error
+	// LogOneAckIn is how many acknowledgements with nothing out of the ordinary are told by one line of log; default 1, each.
+	LogOneAckIn int
+	// LogRefusals bounds the lines of log a minute about refusals on one service for one reason. What the platform will not send again by
+	// itself is always told. 0 is no bound.
+	LogRefusals int
+	Log         *zap.Logger
+	Metrics     *Metrics
 	// Tracer makes a span of each request; nil makes none, and costs nothing.
 	Tracer trace.Tracer
 }
@@ -125,6 +133,7 @@ type Receiver struct {
 	o       Options
 	servers []*server
 	memory  *budget
+	quiet   *quiet
 	state   atomic.Uint32 // idle, serving, draining
 	up      chan struct{} // closed when it serves
 }
@@ -144,12 +153,14 @@ func New(o Options) (*Receiver, error) {
 	setDefault(&o.InFlight, 256<<20)
 	setDefault(&o.AckBudget, 3*time.Second)
 	setDefault(&o.Ack, AckEnvelope)
+	setDefault(&o.LogOneAckIn, 1)
 	o.Limits.Message = o.Limits.Message.WithDefaults()
 	if least := 4 * int64(o.Limits.Message.Bytes); o.InFlight < least {
 		return nil, fmt.Errorf("%d bytes in flight are less than four times the largest message: at least %d", o.InFlight, least)
 	}
-	o.Metrics.inFlightLimit.Set(float64(o.InFlight))
-	r := &Receiver{o: o, memory: newBudget(o.InFlight, len(o.Listeners), o.Metrics.inFlightBytes), up: make(chan struct{})}
+	o.Metrics.inFlightLimit.Add(float64(o.InFlight))
+	r := &Receiver{o: o, memory: newBudget(o.InFlight, len(o.Listeners), o.Metrics.inFlightBytes), up: make(chan struct{}),
+		quiet: newQuiet(o.LogRefusals, o.Log, o.Metrics.suppressed)}
 	for _, l := range o.Listeners {
 		s, err := r.server(l, &part{budget: r.memory})
 		if err != nil {
@@ -192,7 +203,11 @@ func (r *Receiver) Alive() {
 func (r *Receiver) Run(ctx context.Context, drain time.Duration) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	var servers sync.WaitGroup
+	watched, unwatch := context.WithCancel(context.WithoutCancel(ctx))
+	var quiet, servers sync.WaitGroup
+	quiet.Go(func() { r.quiet.run(watched) })
+	defer quiet.Wait()
+	defer unwatch()
 	for _, s := range r.servers {
 		servers.Go(func() {
 			if err := s.serve(); ctx.Err() == nil { // else it was closed

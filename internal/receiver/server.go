@@ -34,7 +34,7 @@ func (r *Receiver) server(l Listener, memory *part) (*server, error) {
 	}
 	first := string(l.Services[0].Info.Service)
 	log := r.o.Log.With(zap.String("listener", l.Listener.Addr().String()))
-	connections := r.o.Metrics.listener(first, r.o.Limits.Connections, log)
+	connections := r.o.Metrics.listener(first, r.o.Limits.Connections, log, r.quiet)
 	h := &http.Server{
 		Handler:           connections.serve(routes),
 		TLSConfig:         l.TLS.Clone(), // the server adds to it
@@ -63,6 +63,7 @@ func (r *Receiver) server(l Listener, memory *part) (*server, error) {
 func (r *Receiver) routes(l Listener, memory *part) (http.Handler, error) {
 	intake := func(s Service) *intake {
 		name := s.Info.Service
+		r.o.Metrics.prepare(name)
 		return &intake{Receiver: r, service: s, memory: memory, counters: r.o.Metrics.service(name),
 			log: r.o.Log.With(zap.String("service", string(name)))}
 	}

@@ -104,7 +104,7 @@ func (v *Validator) Validate(ctx context.Context, m *Message) ([]Violation, erro
 // wrongRoot says what is wrong with a payload that no schema declares. Within an envelope the schema lets it pass.
 func (m *Message) wrongRoot() string {
 	switch {
-	case m.Root != "CallbackRequest" && m.Root != "SmsCallbackRequest":
+	case m.Root != rootCallback && m.Root != rootSMS:
 		return "the payload is neither CallbackRequest nor SmsCallbackRequest"
 	case m.space != Namespace:
 		return "the payload is not in namespace " + Namespace

@@ -172,8 +172,7 @@ func (r *Reader) selects(ctx context.Context, q inbox.Query) (*selection, error)
 	if q.RequestID != "" {
 		// The keys of a RequestId stand together in the index of keys; the comparison settles the rare accident.
 		low := inbox.RequestPrefix(q.RequestID)
-		high := append(slices.Clone(low), bytes.Repeat([]byte{0xff}, sha256.Size)...)
-		s.add(`e.seq IN (SELECT seq FROM dedup WHERE key >= ? AND key <= ?) AND request_id = ?`, low, high, q.RequestID)
+		s.add(`e.seq IN (SELECT seq FROM dedup WHERE key >= ? AND key <= ?) AND request_id = ?`, low, keysUpTo(low), q.RequestID)
 	}
 	if q.Device != "" {
 		s.add(`e.seq IN (SELECT seq FROM device WHERE identifier = ?)`, strings.ToLower(q.Device))
@@ -189,6 +188,11 @@ func (r *Reader) selects(ctx context.Context, q inbox.Query) (*selection, error)
 		return nil, err
 	}
 	return s, r.selectTimes(ctx, s)
+}
+
+// keysUpTo is the last key that begins so.
+func keysUpTo(low []byte) []byte {
+	return append(slices.Clone(low), bytes.Repeat([]byte{0xff}, sha256.Size)...)
 }
 
 func seqList(seqs []int64) string {

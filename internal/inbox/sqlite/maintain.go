@@ -306,9 +306,8 @@ func (s *Store) tellBlocked(w *sweep, aloud bool) bool {
 // remove deletes entries and all that belongs to them but their keys, unless they got something to deliver since they were
 // chosen. It is the writer's task.
 func (s *Store) remove(ctx context.Context, seqs []int64) (removed int, err error) {
-	if _, err := s.conn.ExecContext(ctx, `INSERT INTO meta (key, value) VALUES ('last_seq', ?1)
-		ON CONFLICT (key) DO UPDATE SET value = excluded.value`, fmt.Sprint(s.nextSeq-1)); err != nil {
-		return 0, fmt.Errorf("note last entry: %w", err)
+	if err := s.noteLastSeq(ctx); err != nil {
+		return 0, err
 	}
 	for _, seq := range seqs {
 		var text string
@@ -325,6 +324,15 @@ func (s *Store) remove(ctx context.Context, seqs []int64) (removed int, err erro
 		removed++
 	}
 	return removed, nil
+}
+
+// noteLastSeq keeps the Seq of what is removed from being given again.
+func (s *Store) noteLastSeq(ctx context.Context) error {
+	if _, err := s.conn.ExecContext(ctx, `INSERT INTO meta (key, value) VALUES ('last_seq', ?1)
+		ON CONFLICT (key) DO UPDATE SET value = excluded.value`, fmt.Sprint(s.nextSeq-1)); err != nil {
+		return fmt.Errorf("note last entry: %w", err)
+	}
+	return nil
 }
 
 func (s *Store) removeRest(ctx context.Context, seq int64, factsText string) error {

@@ -22,6 +22,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"callbackd/internal/inbox"
@@ -110,6 +111,7 @@ type Store struct {
 	claims   claims
 	recent   recent
 	erasing  sync.Mutex
+	held     atomic.Bool // all deliveries, since a restore; this process alone changes it
 	stop     context.CancelFunc
 	finished sync.WaitGroup
 
@@ -321,6 +323,11 @@ func (s *Store) load(ctx context.Context) error {
 	if err := s.loadHandlers(ctx); err != nil {
 		return err
 	}
+	allHeld, err := s.Reader.DeliveriesHeld(ctx)
+	if err != nil {
+		return err
+	}
+	s.held.Store(allHeld)
 	var held int
 	if err := s.conn.QueryRowContext(ctx, "SELECT count(*) FROM entry WHERE held = 1").Scan(&held); err != nil {
 		return fmt.Errorf("count quarantined entries: %w", classify(err))
