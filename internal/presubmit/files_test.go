@@ -110,6 +110,7 @@ var needed = map[string]string{
 	"github.com/pressly/goose/v3":                              "migrations of the inbox",
 	"github.com/prometheus/client_golang":                      "metrics",
 	"github.com/prometheus/client_model":                       "metrics, as tests read them",
+	"github.com/prometheus/prometheus":                         "the parser of its language, as tests read rules and dashboards",
 	"github.com/rogpeppe/go-internal":                          "tests of the commands as scripts, and the archives of the test cases",
 	"github.com/santhosh-tekuri/jsonschema/v6":                 "JSON Schema, in tests",
 	"github.com/twmb/franz-go":                                 "the handler for Kafka",

@@ -96,6 +96,7 @@ func (s *Store) Register(ctx context.Context, handlers []string) (removed map[st
 	for _, name := range handlers {
 		s.o.Metrics.Pending.WithLabelValues(name).Add(0)
 		s.o.Metrics.DeadLetters.WithLabelValues(name).Add(0)
+		s.o.Metrics.Paused.WithLabelValues(name).Add(0)
 		s.o.Metrics.Lag.Add(name, 0)
 	}
 	return removed, err
