@@ -309,7 +309,7 @@ func (a *App) newReceiver(ctx context.Context, listeners []receiver.Listener, so
 	if err != nil {
 		return fmt.Errorf("network: %w", err)
 	}
-	validator, err := thingspace.NewValidator()
+	opinion, err := thingspace.NewSecondOpinion()
 	if err != nil {
 		return err
 	}
@@ -318,7 +318,7 @@ func (a *App) newReceiver(ctx context.Context, listeners []receiver.Listener, so
 	currentCredentials.Store(credentials)
 	currentNetwork.Store(network)
 	o := receiver.Options{
-		Listeners: listeners, Store: a.store, Validator: validator, Credentials: &currentCredentials, Network: &currentNetwork,
+		Listeners: listeners, Store: a.store, SecondOpinion: opinion, Engine: a.c.ValidationEngine, Credentials: &currentCredentials, Network: &currentNetwork,
 		Route: a.route, Ack: a.c.Ack,
 		Limits:   receiver.Limits{Connections: a.c.Limits.Connections, Message: a.messageLimits()},
 		InFlight: int64(a.c.Limits.InFlight), AckBudget: a.c.Limits.AckBudget,

@@ -58,7 +58,7 @@ func (a *App) newHeart(ctx context.Context, o receiver.Options, gates *auth.Metr
 	sockets.add(l)
 	o.Shed = diskFull(a.disk.Full)
 	a.heart, err = heartbeat.New(heartbeat.Options{
-		Listener: l, Interval: a.c.Heartbeat.Interval, Store: a.store, Validator: o.Validator, Receiver: o, Gates: gates, Metrics: metrics,
+		Listener: l, Interval: a.c.Heartbeat.Interval, Store: a.store, Receiver: o, Gates: gates, Metrics: metrics,
 		Log: a.log.Named("heartbeat"),
 	})
 	return err

@@ -272,6 +272,9 @@ func (s *shown) table(w io.Writer) {
 	for _, v := range s.Facts.Violations {
 		row(w, "Violation:", fmt.Sprintf("line %d: %s: %s", v.Line, v.Path, v.Msg))
 	}
+	if s.Facts.SecondOpinion != "" {
+		row(w, "Second opinion:", string(s.Facts.SecondOpinion))
+	}
 	for _, x := range s.Facts.Extensions {
 		row(w, "Extension:", x)
 	}

@@ -38,15 +38,17 @@ type Config struct {
 	Network        auth.Config  `yaml:"network"`
 	Credentials    []Credential `yaml:"credentials"`
 	// Services are the callback services to receive, by their registered names.
-	Services  map[string]*Service `yaml:"services"`
-	Handlers  map[string]*Handler `yaml:"handlers"`
-	Routes    []Route             `yaml:"routes"`
-	Ack       receiver.Ack        `yaml:"ack"`
-	Limits    Limits              `yaml:"limits"`
-	Inbox     Inbox               `yaml:"inbox"`
-	Heartbeat Heartbeat           `yaml:"heartbeat"`
-	Log       Log                 `yaml:"log"`
-	Shutdown  Shutdown            `yaml:"shutdown"`
+	Services map[string]*Service `yaml:"services"`
+	Handlers map[string]*Handler `yaml:"handlers"`
+	Routes   []Route             `yaml:"routes"`
+	Ack      receiver.Ack        `yaml:"ack"`
+	// ValidationEngine says what judges messages by the schema.
+	ValidationEngine receiver.Engine `yaml:"validation_engine"`
+	Limits           Limits          `yaml:"limits"`
+	Inbox            Inbox           `yaml:"inbox"`
+	Heartbeat        Heartbeat       `yaml:"heartbeat"`
+	Log              Log             `yaml:"log"`
+	Shutdown         Shutdown        `yaml:"shutdown"`
 	// Platform, Accounts and Registrations are for registering the listeners; receiving needs none of them.
 	Platform      Platform      `yaml:"platform"`
 	Accounts      []Account     `yaml:"accounts,omitempty"`
@@ -220,14 +222,15 @@ type Shutdown struct {
 func Default() *Config {
 	const day = 24 * time.Hour
 	return &Config{
-		Admin:     Admin{Listen: "127.0.0.1:9400"},
-		Ack:       receiver.AckEnvelope,
-		Limits:    Limits{Message: 8 << 20, InFlight: 256 << 20, Connections: 1024, AckBudget: 3 * time.Second},
-		Inbox:     Inbox{Retention: Retention{Age: 30 * day, Size: 10 << 30}, KeyAge: 35 * day, RepeatWindow: 15 * time.Minute, Disk: Disk{WarnFree: 2 << 30, ShedFree: 512 << 20}},
-		Heartbeat: Heartbeat{Interval: time.Minute},
-		Log:       Log{Level: "info", Format: "json", SampleReceived: 1, RefusalsPerMinute: 60},
-		Shutdown:  Shutdown{Drain: 10 * time.Second, Grace: 20 * time.Second},
-		Platform:  Platform{URL: registration.DefaultURL, SOAPAction: registration.DefaultSOAPAction, Timeout: registration.DefaultTimeout},
+		Admin:            Admin{Listen: "127.0.0.1:9400"},
+		Ack:              receiver.AckEnvelope,
+		ValidationEngine: receiver.Fast,
+		Limits:           Limits{Message: 8 << 20, InFlight: 256 << 20, Connections: 1024, AckBudget: 3 * time.Second},
+		Inbox:            Inbox{Retention: Retention{Age: 30 * day, Size: 10 << 30}, KeyAge: 35 * day, RepeatWindow: 15 * time.Minute, Disk: Disk{WarnFree: 2 << 30, ShedFree: 512 << 20}},
+		Heartbeat:        Heartbeat{Interval: time.Minute},
+		Log:              Log{Level: "info", Format: "json", SampleReceived: 1, RefusalsPerMinute: 60},
+		Shutdown:         Shutdown{Drain: 10 * time.Second, Grace: 20 * time.Second},
+		Platform:         Platform{URL: registration.DefaultURL, SOAPAction: registration.DefaultSOAPAction, Timeout: registration.DefaultTimeout},
 	}
 }
 

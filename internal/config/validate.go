@@ -22,6 +22,7 @@ func (c *Config) validate(d *decoder) {
 	}
 	c.Admin.validate(d)
 	oneOf(d, "ack", c.Ack, receiver.AckEnvelope, receiver.AckEmpty)
+	oneOf(d, "validation_engine", c.ValidationEngine, receiver.Fast, receiver.Both)
 	c.Log.validate(d)
 	c.validateLimits(d)
 	c.validateServices(d)

@@ -513,7 +513,7 @@ func readAnswer(in *bufio.Reader) (status int, err error) {
 // benchDecode compares reading and checking one message with what one would take instead.
 func benchDecode() {
 	message := benchMessage()
-	validator, err := thingspace.NewValidator()
+	validator, err := thingspace.NewSecondOpinion()
 	if err != nil {
 		panic(err)
 	}

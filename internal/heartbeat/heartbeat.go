@@ -53,10 +53,9 @@ type Options struct {
 	Listener net.Listener
 	Interval time.Duration
 	// Limit is how long a heartbeat may take, from the post to the handler; default 10 s, and no more than Interval.
-	Limit     time.Duration
-	Store     Store
-	Validator *thingspace.Validator
-	// Receiver is what the heartbeats' receiver has in common with the real one: Ack, AckBudget, Shed and Metrics.
+	Limit time.Duration
+	Store Store
+	// Receiver is what the heartbeats' receiver has in common with the real one: SecondOpinion, Engine, Ack, AckBudget, Shed and Metrics.
 	Receiver receiver.Options
 	Gates    *auth.Metrics
 	Metrics  *Metrics
@@ -99,7 +98,7 @@ func New(o Options) (*Heart, error) {
 	r.Listeners = []receiver.Listener{{Listener: o.Listener, Services: []receiver.Service{{
 		Info: callback.Info{Service: callback.Heartbeat}, Validation: receiver.Enforce, Path: "/",
 	}}}}
-	r.Store, r.Validator = o.Store, o.Validator
+	r.Store = o.Store
 	r.Credentials, r.Network = new(atomic.Pointer[auth.CredentialGate]), new(atomic.Pointer[auth.NetworkGate])
 	r.Credentials.Store(auth.NewSoleGate(callback.Heartbeat, pair, o.Gates))
 	r.Network.Store(network)

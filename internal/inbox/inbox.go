@@ -74,6 +74,9 @@ type Facts struct {
 	Extensions     []string    `json:"extensions,omitempty"`
 	ExtensionCount int         `json:"extension_count,omitempty"`
 
+	// SecondOpinion is what an independent validator makes of the verdict; empty if it was not asked, as about most that break nothing.
+	SecondOpinion Opinion `json:"second_opinion,omitempty"`
+
 	// Misrouted is set when the payload belongs on another service's listener.
 	Misrouted bool `json:"misrouted,omitempty"`
 	// Test is set for a message that an operator sent.
@@ -112,6 +115,15 @@ type Device struct {
 	Identifier string `json:"identifier"`
 }
 
+// Opinion is what one validator makes of another's verdict on a message.
+type Opinion string
+
+const (
+	OpinionAgrees    Opinion = "agrees"
+	OpinionDisagrees Opinion = "disagrees" // Violations are those of the one that found any
+	OpinionMissing   Opinion = "missing"   // it failed
+)
+
 // Violation is a place where the message breaks its schema.
 type Violation struct {
 	Path   string `json:"path"`
@@ -130,6 +142,7 @@ func (e *Entry) Flags() []string {
 	}{
 		{e.Facts.Test, "test"},
 		{len(e.Facts.Violations) > 0, "violation"},
+		{e.Facts.SecondOpinion == OpinionDisagrees, "disputed"},
 		{e.Facts.ExtensionCount > 0, "extension"},
 		{e.Facts.Misrouted, "misrouted"},
 		{e.RepeatOf != 0, "repeat"},

@@ -26,6 +26,7 @@ type event struct {
 
 	account, credential string
 	violations          []thingspace.Violation
+	opinion             inbox.Opinion
 	entry               inbox.Entry
 	held, misrouted     bool
 	receipt             inbox.Receipt

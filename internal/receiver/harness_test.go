@@ -91,13 +91,13 @@ func start(t *testing.T, edits ...func(*rig)) *rig {
 	if _, err := r.store.Register(t.Context(), []string{"events", "log"}); err != nil {
 		t.Fatal(err)
 	}
-	validator, err := validatorOnce()
+	opinion, err := opinionOnce()
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.gates = auth.NewMetrics(r.registry)
 	r.options = receiver.Options{
-		Store: r.store, Validator: validator, Route: route, Log: log, Metrics: receiver.NewMetrics(r.registry),
+		Store: r.store, SecondOpinion: opinion, Route: route, Log: log, Metrics: receiver.NewMetrics(r.registry),
 		Credentials: new(atomic.Pointer[auth.CredentialGate]), Network: new(atomic.Pointer[auth.NetworkGate]),
 	}
 	r.credentials(false, auth.Credential{Label: "main", ID: "2026", Username: "acme", Password: auth.NewPassword(password)})
@@ -133,7 +133,7 @@ func (r *rig) on(t *testing.T) *rig {
 	return r
 }
 
-var validatorOnce = sync.OnceValues(thingspace.NewValidator)
+var opinionOnce = sync.OnceValues(thingspace.NewSecondOpinion)
 
 func route(_ callback.Service, _ callback.Kind, test receiver.TestMode) []string {
 	if test == receiver.Test {

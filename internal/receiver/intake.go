@@ -161,44 +161,6 @@ func (in *intake) salvage(e *event, body []byte, o thingspace.ReadOptions) {
 	}
 }
 
-// judge decides on a well-formed message: who sent it, and whether it is what the schema says.
-func (in *intake) judge(r *http.Request, e *event, m *thingspace.Message) error {
-	match, err := in.o.Credentials.Load().Check(in.service.Info.Service, m.Username, m.Password)
-	if err != nil {
-		return err
-	}
-	e.account, e.credential = match.Label, match.ID
-	e.trace.link(r)
-	validate := e.trace.step("validate")
-	e.violations = in.validate(r.Context(), m)
-	validate.end(nil)
-	if len(e.violations) > 0 && in.service.Validation == Enforce {
-		return fmt.Errorf("%w: %s", errSchema, e.violations[0])
-	}
-	e.held = len(e.violations) > 0 && in.service.Validation == Quarantine
-	e.misrouted = !in.service.Info.Carries(m.Callback.Kind)
-	return nil
-}
-
-// validate does not fail: a message that the validator cannot judge breaks the schema as far as anybody can tell, and to refuse it
-// would lose it. It is judged even when its sender has gone, for it has arrived.
-func (in *intake) validate(ctx context.Context, m *thingspace.Message) (violations []thingspace.Violation) {
-	unjudged := []thingspace.Violation{{Path: m.Root, Rule: "unjudged", Msg: "the validator failed on this message"}}
-	defer func() {
-		if p := recover(); p != nil {
-			in.logPanic("panic while validating", p)
-			violations = unjudged
-			in.counters.unjudged.Inc()
-		}
-	}()
-	violations, err := in.o.Validator.Validate(context.WithoutCancel(ctx), m)
-	if err != nil {
-		in.counters.unjudged.Inc()
-		return unjudged
-	}
-	return violations
-}
-
 // store appends the message to the inbox. Only the deadline decides on its admission: a sender that has gone changes nothing.
 func (in *intake) store(r *http.Request, e *event, m *thingspace.Message, deadline time.Time) (err error) {
 	arrival := in.arrival(r, e, m)
@@ -222,7 +184,7 @@ func (in *intake) arrival(r *http.Request, e *event, m *thingspace.Message) inbo
 		Root: m.Root, SOAP: m.SOAP.String(), Encoding: m.Encoding, ContentType: bounded(e.contentType),
 		Attempt: cb.CallbackCount, MaxAttempts: cb.MaxCallbackThreshold,
 		Extensions: m.Extensions, ExtensionCount: m.ExtensionCount,
-		Misrouted: e.misrouted, Test: test != NotTest, Related: related(cb), Trace: e.trace.parent(),
+		SecondOpinion: e.opinion, Misrouted: e.misrouted, Test: test != NotTest, Related: related(cb), Trace: e.trace.parent(),
 	}
 	for _, d := range cb.Devices {
 		facts.Devices = append(facts.Devices, inbox.Device(d))

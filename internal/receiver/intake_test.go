@@ -205,10 +205,10 @@ func TestValidation(t *testing.T) {
 	}
 }
 
-// TestAValidatorThatFailsLosesNothing puts a validator in place that panics on everything.
+// TestAValidatorThatFailsLosesNothing puts a second opinion in place that panics on everything.
 func TestAValidatorThatFailsLosesNothing(t *testing.T) {
 	t.Parallel()
-	r := start(t, func(r *rig) { r.options.Validator = new(thingspace.Validator) })
+	r := start(t, func(r *rig) { r.options.SecondOpinion, r.options.Engine = new(thingspace.SecondOpinion), receiver.Both })
 	if a := r.post(message()); a.status != http.StatusOK {
 		t.Fatalf("status %d: %s", a.status, a.body)
 	}
@@ -221,6 +221,75 @@ func TestAValidatorThatFailsLosesNothing(t *testing.T) {
 	}
 	if len(r.log.lines("panic while validating")) != 1 {
 		t.Error("the panic is not in the log")
+	}
+}
+
+// opinion is a second opinion that is always the same.
+type opinion []thingspace.Violation
+
+func (o opinion) Validate(context.Context, *thingspace.Message) ([]thingspace.Violation, error) {
+	return o, nil
+}
+
+type noOpinion struct{}
+
+func (noOpinion) Validate(context.Context, *thingspace.Message) ([]thingspace.Violation, error) {
+	return nil, errors.New("the validator is not itself today")
+}
+
+// TestTheSecondOpinion has another validator agree, disagree and fail, on messages that the decoder finds fault with and on others: what is in
+// dispute is held and never refused, and a message is disputed only if somebody was asked.
+func TestTheSecondOpinion(t *testing.T) {
+	t.Parallel()
+	broken := message("<Kind>Mdn</Kind>", "")
+	fault := opinion{{Path: "CallbackRequest/Data", Line: 7, Column: 1, Rule: "element", Msg: "unexpected"}}
+	for name, tt := range map[string]struct {
+		message string
+		engine  receiver.Engine
+		mode    receiver.Validation
+		second  receiver.SecondOpinion
+		status  int
+		state   inbox.State
+		opinion inbox.Opinion
+		path    string // of the first violation
+	}{
+		"nothing to ask about":        {message(), receiver.Fast, receiver.Enforce, fault, 200, inbox.Pending, "", ""},
+		"both find nothing":           {message(), receiver.Both, receiver.Enforce, opinion(nil), 200, inbox.Pending, inbox.OpinionAgrees, ""},
+		"the second alone, enforced":  {message(), receiver.Both, receiver.Enforce, fault, 200, inbox.Quarantined, inbox.OpinionDisagrees, "CallbackRequest/Data"},
+		"the second alone, observed":  {message(), receiver.Both, receiver.Observe, fault, 200, inbox.Pending, inbox.OpinionDisagrees, "CallbackRequest/Data"},
+		"the decoder alone, enforced": {broken, receiver.Fast, receiver.Enforce, opinion(nil), 200, inbox.Quarantined, inbox.OpinionDisagrees, "CallbackRequest/Device"},
+		"both find fault, enforced":   {broken, receiver.Fast, receiver.Enforce, fault, 400, "", "", ""},
+		"both find fault":             {broken, receiver.Fast, receiver.Quarantine, fault, 200, inbox.Quarantined, inbox.OpinionAgrees, "CallbackRequest/Device"},
+		"the second fails, enforced":  {broken, receiver.Fast, receiver.Enforce, noOpinion{}, 200, inbox.Quarantined, inbox.OpinionMissing, "CallbackRequest/Device"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := start(t, validation(tt.mode), func(r *rig) { r.options.SecondOpinion, r.options.Engine = tt.second, tt.engine })
+			if a := r.post(tt.message); a.status != tt.status {
+				t.Fatalf("status %d, want %d: %s", a.status, tt.status, a.body)
+			}
+			want := 0.0
+			if tt.opinion == inbox.OpinionDisagrees {
+				want = 1
+			}
+			if got := r.metric("callbackd_validator_disagreements_total"); got != want {
+				t.Errorf("%v disagreements are counted, want %v", got, want)
+			}
+			entries := r.entries()
+			if tt.state == "" {
+				if len(entries) != 0 {
+					t.Errorf("%d entries of what was refused", len(entries))
+				}
+				return
+			}
+			if len(entries) != 1 || entries[0].State != tt.state || entries[0].Facts.SecondOpinion != tt.opinion ||
+				slices.Contains(entries[0].Flags(), "disputed") != (want == 1) {
+				t.Fatalf("entries %+v, want one that is %s, with the second opinion %q", entries, tt.state, tt.opinion)
+			}
+			if v := entries[0].Facts.Violations; tt.path == "" && len(v) > 0 || tt.path != "" && (len(v) == 0 || v[0].Path != tt.path) {
+				t.Errorf("violations %+v, want the first at %q", v, tt.path)
+			}
+		})
 	}
 }
 

@@ -21,6 +21,7 @@ type Metrics struct {
 	lastAck, connections, connectionLimit              *prometheus.GaugeVec
 	inFlightBytes, inFlightLimit                       prometheus.Gauge
 	paths                                              map[string]prometheus.Counter // of violationPaths
+	disagreements                                      prometheus.Counter
 }
 
 // NewMetrics registers the metrics with reg and makes every label set, so that zero shows.
@@ -81,7 +82,9 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Buckets:                     []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2, 3, 4, 10},
 			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100}, []string{"service"}),
 	}
-	reg.MustRegister(m.ackSeconds)
+	m.disagreements = prometheus.NewCounter(prometheus.CounterOpts{Namespace: "callbackd", Name: "validator_disagreements_total",
+		Help: "Authentic callbacks that the decoder and the second opinion judge differently: one of the two is wrong. They are quarantined, never refused."})
+	reg.MustRegister(m.ackSeconds, m.disagreements)
 	for _, info := range callback.Catalogue() {
 		m.prepare(info.Service)
 	}

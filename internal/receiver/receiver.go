@@ -26,7 +26,6 @@ import (
 	"callbackd/internal/callback"
 	"callbackd/internal/inbox"
 	"callbackd/internal/soap"
-	"callbackd/internal/thingspace"
 
 	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
@@ -100,7 +99,9 @@ type Limits struct {
 type Options struct {
 	Listeners []Listener
 	Store     Store
-	Validator *thingspace.Validator
+	// SecondOpinion is asked about messages that the decoder finds fault with or, as Engine says, about all. Default Fast.
+	SecondOpinion SecondOpinion
+	Engine        Engine
 	// Credentials and Network are pointers to what is in force, so that they can be replaced while requests are served.
 	Credentials *atomic.Pointer[auth.CredentialGate]
 	Network     *atomic.Pointer[auth.NetworkGate]
@@ -154,6 +155,7 @@ func New(o Options) (*Receiver, error) {
 	setDefault(&o.AckBudget, 3*time.Second)
 	setDefault(&o.Ack, AckEnvelope)
 	setDefault(&o.LogOneAckIn, 1)
+	setDefault(&o.Engine, Fast)
 	o.Limits.Message = o.Limits.Message.WithDefaults()
 	if least := 4 * int64(o.Limits.Message.Bytes); o.InFlight < least {
 		return nil, fmt.Errorf("%d bytes in flight are less than four times the largest message: at least %d", o.InFlight, least)

@@ -1,11 +1,28 @@
 package thingspace
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 
 	"callbackd/internal/soap"
 )
+
+// Violation is a place where a message breaks what Verizon published. It names elements and never quotes their content.
+type Violation struct {
+	Path   string `json:"path"` // from the payload's root, such as CallbackRequest/Data/CarrierService
+	Line   int    `json:"line"`
+	Column int    `json:"column"`
+	Rule   string `json:"rule"` // a stable word for the kind of violation
+	Msg    string `json:"msg"`
+}
+
+func (v Violation) String() string {
+	return fmt.Sprintf("line %d, column %d: %s: %s", v.Line, v.Column, v.Path, v.Msg)
+}
+
+// MaxViolations bounds the list of violations of one message.
+const MaxViolations = 16
 
 // What follows are the tables that decodegen fills from the schemas.
 
@@ -359,6 +376,25 @@ func (c *checker) strictly(name soap.Name) {
 		c.unexpected(name.Local)
 		c.hide(name.Local)
 	}
+}
+
+// wrongRoot says what is wrong with a payload that no schema declares. Within an envelope the schema lets it pass.
+func (m *Message) wrongRoot() string {
+	switch {
+	case m.Root != rootCallback && m.Root != rootSMS:
+		return "the payload is neither CallbackRequest nor SmsCallbackRequest"
+	case m.space != Namespace:
+		return "the payload is not in namespace " + Namespace
+	}
+	return ""
+}
+
+// atRoot is a violation of the payload as a whole.
+func (m *Message) atRoot(rule, msg string) Violation {
+	var s soap.Scanner
+	s.Reset(m.document, soap.Limits{})
+	line, column := s.Position(m.root)
+	return Violation{Path: shorten(m.Root, longestName), Line: line, Column: column, Rule: rule, Msg: msg}
 }
 
 func isBlank(text string) bool {

@@ -139,7 +139,7 @@ func singleByte(text string) ([]byte, error) {
 	return b, nil
 }
 
-var validator = sync.OnceValues(thingspace.NewValidator)
+var validator = sync.OnceValues(thingspace.NewSecondOpinion)
 
 func validate(t testing.TB, m *thingspace.Message) []thingspace.Violation {
 	t.Helper()

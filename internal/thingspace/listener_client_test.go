@@ -95,7 +95,7 @@ func (e *endpoint) check(t *testing.T, root string, sent []string) {
 	if e.message.ExtensionCount != 0 {
 		t.Errorf("the decoder does not know %v, which the WSDL offers", e.message.Extensions)
 	}
-	validator, err := thingspace.NewValidator()
+	validator, err := thingspace.NewSecondOpinion()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,14 +1,19 @@
 // Package thingspace is all that knows the platform's messages: it reads a callback out of the bytes that arrived, says what is
 // wrong with it, and under which key it is the same as one that came before.
 //
-//	bytes --Read--> Message --Validator.Validate--> violations
+//	bytes --Read--> Message.Callback: what it says
+//	                   |---- Violations: where it breaks the schema, found in the same pass
 //	                   |---- Stored: the bytes that may be kept, passwords masked
 //	                   |---- Key: what makes it a duplicate
+//	                   '---- SecondOpinion.Validate: another validator's word on it
 //
 // [Read] refuses only what is no SOAP message at all (package soap says what that means) and what repeats a member that decides
-// whom to trust. Everything else is taken: element names count and their namespaces do not, dates and numbers stay text, and
-// an element that nobody published is kept as an extension. Whether the message is what Verizon published is the
-// [Validator]'s to say.
+// whom to trust. Everything else is taken: dates and numbers stay text, and an element that nobody published is kept as an extension.
+// Whether the message is what Verizon published is told, and decided elsewhere.
+//
+// The decoder is made from the schemas: package schemas says what is published, decodegen makes of it the tables that the checker walks
+// (schema_generated.go) and the code that fills package callback's types (decode_generated.go); what is the same for all elements is
+// written by hand (read.go, payload.go, check.go).
 //
 // A message is read twice in its life, by the same code: when it arrives, and again from the stored bytes when it is delivered,
 // so that a mistake in the decoder is mended by a new release and a replay.

@@ -18,7 +18,7 @@ import (
 var credentials = platform.Credentials{Username: "acme & <sons>", Password: "p>&<\r\n\t'\" \u00fc"}
 
 // judge reads a message and wants it on schema, of its service, and what it says of itself.
-func judge(t *testing.T, v *thingspace.Validator, info callback.Info, made platform.Message) *thingspace.Message {
+func judge(t *testing.T, v *thingspace.SecondOpinion, info callback.Info, made platform.Message) *thingspace.Message {
 	t.Helper()
 	message := made.Body[:min(len(made.Body), 4<<10)]
 	m, err := thingspace.Read(bytes.Clone(made.Body), thingspace.ReadOptions{KeepExtra: true})
@@ -41,9 +41,9 @@ func judge(t *testing.T, v *thingspace.Validator, info callback.Info, made platf
 	return m
 }
 
-func validator(t *testing.T) *thingspace.Validator {
+func validator(t *testing.T) *thingspace.SecondOpinion {
 	t.Helper()
-	v, err := thingspace.NewValidator()
+	v, err := thingspace.NewSecondOpinion()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,39 +9,23 @@ import (
 	"sync"
 	"unicode/utf8"
 
-	"callbackd/internal/soap"
 	"callbackd/schemas"
 
 	"github.com/jacoelho/xsd"
 	"github.com/jacoelho/xsd/xsderrors"
 )
 
-// Violation is a place where a message breaks what Verizon published. It names elements and never quotes their content.
-type Violation struct {
-	Path   string `json:"path"` // from the payload's root, such as CallbackRequest/Data/CarrierService
-	Line   int    `json:"line"`
-	Column int    `json:"column"`
-	Rule   string `json:"rule"` // a stable word for the kind of violation
-	Msg    string `json:"msg"`
-}
-
-func (v Violation) String() string {
-	return fmt.Sprintf("line %d, column %d: %s: %s", v.Line, v.Column, v.Path, v.Msg)
-}
-
-// MaxViolations bounds the list of violations of one message.
-const MaxViolations = 16
-
-// Validator checks messages against the schemas of package schemas. It is safe for concurrent use.
+// SecondOpinion checks messages against the schemas of package schemas by a library that shares nothing with the decoder. It is safe for
+// concurrent use.
 //
-// It is the only place that knows the validating library.
-type Validator struct {
+// It is the only place that knows the library.
+type SecondOpinion struct {
 	engine   *xsd.Engine
 	sessions sync.Pool
 }
 
-// NewValidator compiles the schemas.
-func NewValidator() (*Validator, error) {
+// NewSecondOpinion compiles the schemas.
+func NewSecondOpinion() (*SecondOpinion, error) {
 	var sources []xsd.SchemaSource
 	for _, name := range []string{schemas.Envelope11, schemas.Envelope12, schemas.Callback} {
 		text, err := fs.ReadFile(schemas.FS, name)
@@ -54,7 +38,7 @@ func NewValidator() (*Validator, error) {
 	if err != nil {
 		return nil, fmt.Errorf("compile schemas: %w", err)
 	}
-	v := &Validator{engine: engine}
+	v := &SecondOpinion{engine: engine}
 	// The reader has bounded the message before, so these only have to be no tighter than its limits.
 	const unbounded = 1 << 40
 	options := xsd.ValidateOptions{
@@ -73,7 +57,7 @@ func NewValidator() (*Validator, error) {
 
 // Validate lists the violations of m, at most [MaxViolations]. Extensions are none. It fails only when ctx ends: a message MUST
 // NOT be lost because the validator cannot judge it, so that is a violation too.
-func (v *Validator) Validate(ctx context.Context, m *Message) ([]Violation, error) {
+func (v *SecondOpinion) Validate(ctx context.Context, m *Message) ([]Violation, error) {
 	if wrong := m.wrongRoot(); wrong != "" {
 		return []Violation{m.atRoot("root", wrong)}, nil // the schema says nothing of such a payload
 	}
@@ -99,25 +83,6 @@ func (v *Validator) Validate(ctx context.Context, m *Message) ([]Violation, erro
 		}
 	}
 	return violations, nil
-}
-
-// wrongRoot says what is wrong with a payload that no schema declares. Within an envelope the schema lets it pass.
-func (m *Message) wrongRoot() string {
-	switch {
-	case m.Root != rootCallback && m.Root != rootSMS:
-		return "the payload is neither CallbackRequest nor SmsCallbackRequest"
-	case m.space != Namespace:
-		return "the payload is not in namespace " + Namespace
-	}
-	return ""
-}
-
-// atRoot is a violation of the payload as a whole.
-func (m *Message) atRoot(rule, msg string) Violation {
-	var s soap.Scanner
-	s.Reset(m.document, soap.Limits{})
-	line, column := s.Position(m.root)
-	return Violation{Path: shorten(m.Root, longestName), Line: line, Column: column, Rule: rule, Msg: msg}
 }
 
 func flatten(err error) []error {
