@@ -32,6 +32,7 @@ generate: ## Generate the Go types from the WSDLs
 verify: ## Check that generated code and module files are what their sources make of them
 	$(GO) mod tidy -diff
 	cd internal/tools && $(GO) mod tidy -diff
+	cd internal/tools/kubernetes && $(GO) mod tidy -diff
 	./internal/presubmit/verify-generated.sh
 
 oracle: ## Record the verdicts of xmllint in testdata

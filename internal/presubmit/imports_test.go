@@ -27,7 +27,7 @@ var house = []floor{
 // forTests are the packages that tests alone may import.
 var forTests = []string{
 	"internal/inbox/inboxtest", "internal/handler/handlertest", "internal/certificate/certificatetest", "internal/inbox/sqlite/faultvfs", "internal/counterpart",
-	"internal/e2e", "internal/presubmit", "internal/monitoring",
+	"internal/chart", "internal/e2e", "internal/presubmit", "internal/monitoring",
 }
 
 // generators are programs that `make generate` runs, and nobody else.
