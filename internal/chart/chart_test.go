@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"callbackd/internal/auth"
+	"callbackd/internal/certificate/certificatetest"
 	"callbackd/internal/config"
 	"callbackd/internal/handler/builtin"
 
@@ -116,7 +117,7 @@ func TestChart(t *testing.T) {
 		look func(*testing.T, *rendered)
 	}{
 		{"one replica", oneReplica}, {"optional parts", optional}, {"ports", ports}, {"allow list", allowed}, {"restricted", restricted},
-		{"grace", grace}, {"test sends", sends}, {"monitoring", monitoring},
+		{"grace", grace}, {"test sends", sends}, {"probes", probes}, {"monitoring", monitoring},
 	}
 	files, err := filepath.Glob("testdata/values/*.yaml")
 	if err != nil || len(files) == 0 {
@@ -200,7 +201,7 @@ func secret(t *testing.T, dir string) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	cert, key := keyPair(t)
+	cert, key := certificatetest.New(t, "Test Authority").Issue(t, "callbacks.example.com")
 	for name, text := range map[string][]byte{
 		"password": []byte("a-password"), "next": []byte("another-password"), "token": bytes.Repeat([]byte("t"), 32), "tls.crt": cert, "tls.key": key,
 	} {
