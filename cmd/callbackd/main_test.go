@@ -116,6 +116,20 @@ func TestSIGTERMDrainsAndExitsWithZero(t *testing.T) {
 	}
 }
 
+// TestSIGHUPHasTheConfigurationReadAgain, and ends nothing.
+func TestSIGHUPHasTheConfigurationReadAgain(t *testing.T) {
+	t.Parallel()
+	p := serve(t, "")
+	p.signal(syscall.SIGHUP)
+	if line := p.line("the configuration was read again"); !strings.Contains(line, `"cause":"SIGHUP","result":"unchanged"`) {
+		t.Errorf("the log says %s", line)
+	}
+	p.signal(syscall.SIGTERM)
+	if err := p.wait(); err != nil {
+		t.Errorf("%v\n%s", err, p.log)
+	}
+}
+
 // TestASecondSignalEndsAtOnce interrupts a lame duck of an hour, during which callbacks are still taken and readiness is off.
 func TestASecondSignalEndsAtOnce(t *testing.T) {
 	t.Parallel()

@@ -69,6 +69,7 @@ type Server struct {
 	http     *http.Server
 	web      Web
 	log      *zap.Logger
+	api      *entrance // nil without a token
 }
 
 // mostConnections and mostScrapes bound what the listener does at once.
@@ -102,10 +103,17 @@ func New(o Options) *Server {
 		router.Mount(prefix, profiles.api)
 	}
 	router.Get(profilesPrefix+"*", profiles.ServeHTTP)
-	return &Server{web: o.Web, log: o.Log, listener: netutil.LimitListener(o.Listener, mostConnections), http: &http.Server{
+	return &Server{api: profiles.api, web: o.Web, log: o.Log, listener: netutil.LimitListener(o.Listener, mostConnections), http: &http.Server{
 		Handler: router, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second, WriteTimeout: 30 * time.Second,
 		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10, ErrorLog: errorLog,
 	}}
+}
+
+// SetToken replaces the token of the API, for requests that come from now on. A server that was made without one stays without the API.
+func (s *Server) SetToken(token string) {
+	if s.api != nil && token != "" {
+		s.api.setToken(token)
+	}
 }
 
 // Run serves until ctx ends.

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -55,16 +56,22 @@ func NewAPI(operations map[string]Operation, log *zap.Logger) *API {
 type entrance struct {
 	*API
 	by Caller
-	// token is the digest of what the caller has to know; nil asks for nothing.
-	token   *[sha256.Size]byte
+	// token is the digest of what the caller has to know; nil asks for nothing. A reload replaces it.
+	token   atomic.Pointer[[sha256.Size]byte]
 	strange rate.Sometimes // the log of requests without the token, which anybody can make
 }
 
 func (a *API) onSocket() *entrance { return &entrance{API: a, by: Socket} }
 
 func (a *API) withToken(token string) *entrance {
+	e := &entrance{API: a, by: Token, strange: rate.Sometimes{Interval: time.Second}}
+	e.setToken(token)
+	return e
+}
+
+func (e *entrance) setToken(token string) {
 	digest := sha256.Sum256([]byte(token))
-	return &entrance{API: a, by: Token, token: &digest, strange: rate.Sometimes{Interval: time.Second}}
+	e.token.Store(&digest)
 }
 
 // ServeHTTP implements [http.Handler].
@@ -132,7 +139,8 @@ func clip(text string) string {
 
 // knows compares digests: how long it takes tells neither the token nor its length.
 func (e *entrance) knows(authorization string) bool {
-	if e.token == nil {
+	token := e.token.Load()
+	if token == nil {
 		return true
 	}
 	const scheme = "Bearer "
@@ -140,7 +148,7 @@ func (e *entrance) knows(authorization string) bool {
 		return false
 	}
 	digest := sha256.Sum256([]byte(authorization[len(scheme):]))
-	return subtle.ConstantTimeCompare(digest[:], e.token[:]) == 1
+	return subtle.ConstantTimeCompare(digest[:], token[:]) == 1
 }
 
 // mostRequest bounds a request.

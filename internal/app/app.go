@@ -45,6 +45,13 @@ type Options struct {
 	// Sockets are those that systemd has bound and passed. New takes them over.
 	Sockets []*os.File
 
+	// Load reads the configuration again; nil: it is never read again. A reload is made when its files change, when Hangups tells of a SIGHUP,
+	// and when an operator asks.
+	Load    func() (*config.Config, config.Problems, error)
+	Hangups <-chan os.Signal
+	// Level is that of Log; nil: it cannot be changed.
+	Level *zap.AtomicLevel
+
 	measureDisk func(dir string) (disk.Room, error) // for tests
 }
 
@@ -71,7 +78,10 @@ type App struct {
 	watching     map[string]func(context.Context) error
 	disk         *disk.Watch
 	heart        *heartbeat.Heart // nil: there are no heartbeats
+	listeners    []receiver.Listener
 	certificates certificates
+	gates        gates
+	reloader     *reloader
 	addresses    Addresses
 	passed       *passed
 	draining     atomic.Bool
@@ -121,6 +131,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if err != nil {
 		return nil, err
 	}
+	a.reloader, a.listeners = newReloader(a), listeners
 	if err := a.newReceiver(ctx, listeners, &sockets); err != nil {
 		return nil, err
 	}
@@ -137,11 +148,14 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		return nil, err
 	}
 	sockets.add(controlListener)
-	api := admin.NewAPI((&Operator{Store: a.store, Config: a.c, Running: a.dispatcher.Handlers, Self: a.self()}).operations(), a.log.Named("admin"))
+	api := admin.NewAPI((&Operator{Store: a.store, Config: a.c, Running: a.dispatcher.Handlers, Self: a.self(), reloader: a.reloader}).operations(), a.log.Named("admin"))
 	a.control = admin.NewControl(controlListener, api)
 	a.admin = admin.New(admin.Options{Listener: adminListener, Registry: a.registry, Checks: a.checks(), API: api, Token: a.c.Admin.Token.Reveal(), Web: a.c.Admin.Web,
 		Log: a.log.Named("admin")})
 	a.watching = a.watches()
+	if o.Load != nil {
+		a.watching["configuration"] = a.reloader.watch
+	}
 	return a, nil
 }
 
@@ -232,11 +246,12 @@ func (a *App) cutOff(err error) error {
 
 // lameDuck goes on receiving for a while after readiness has gone off, unless something breaks.
 func (a *App) lameDuck(parts *parts) error {
-	if a.c.Shutdown.LameDuck == 0 {
+	limit := a.reloader.current.Load().Shutdown.LameDuck
+	if limit == 0 {
 		return nil
 	}
-	a.log.Info("lame duck: not ready any more, still receiving", zap.Duration("for", a.c.Shutdown.LameDuck))
-	over := time.NewTimer(a.c.Shutdown.LameDuck)
+	a.log.Info("lame duck: not ready any more, still receiving", zap.Duration("for", limit))
+	over := time.NewTimer(limit)
 	defer over.Stop()
 	select {
 	case <-over.C:
@@ -313,12 +328,11 @@ func (a *App) newReceiver(ctx context.Context, listeners []receiver.Listener, so
 	if err != nil {
 		return err
 	}
-	var currentCredentials atomic.Pointer[auth.CredentialGate]
-	var currentNetwork atomic.Pointer[auth.NetworkGate]
-	currentCredentials.Store(credentials)
-	currentNetwork.Store(network)
+	a.gates.metrics = gates
+	a.gates.credentials.Store(credentials)
+	a.gates.network.Store(network)
 	o := receiver.Options{
-		Listeners: listeners, Store: a.store, SecondOpinion: opinion, Engine: a.c.ValidationEngine, Credentials: &currentCredentials, Network: &currentNetwork,
+		Listeners: listeners, Store: a.store, SecondOpinion: opinion, Engine: a.c.ValidationEngine, Credentials: &a.gates.credentials, Network: &a.gates.network,
 		Route: a.route, Ack: a.c.Ack,
 		Limits:   receiver.Limits{Connections: a.c.Limits.Connections, Message: a.messageLimits()},
 		InFlight: int64(a.c.Limits.InFlight), AckBudget: a.c.Limits.AckBudget,
@@ -333,10 +347,11 @@ func (a *App) newReceiver(ctx context.Context, listeners []receiver.Listener, so
 }
 
 func (a *App) route(service callback.Service, kind callback.Kind, test receiver.TestMode) []string {
+	c := a.reloader.current.Load()
 	if test == receiver.Test {
-		return a.c.TestHandlers(service, kind)
+		return c.TestHandlers(service, kind)
 	}
-	return a.c.HandlersFor(service, kind)
+	return c.HandlersFor(service, kind)
 }
 
 func (a *App) messageLimits() soap.Limits {
@@ -364,6 +379,7 @@ func (a *App) checks() []admin.Check {
 			}
 			return nil
 		}},
+		{Name: "config", Run: a.reloader.ready},
 		{Name: "handlers", Run: func(context.Context) error { return a.dispatcher.Ready() }},
 		{Name: "deliveries", Run: func(context.Context) error {
 			if a.store.DeliveriesHeld() {

@@ -52,8 +52,7 @@ func (a *App) listen(bound *sockets) (listeners []receiver.Listener, admin net.L
 			at[s.Listen] = i
 			listeners = append(listeners, l)
 		}
-		listeners[i].Services = append(listeners[i].Services,
-			receiver.Service{Info: info, Validation: s.Validation, Path: s.Path, PublicURL: s.PublicURL})
+		listeners[i].Services = append(listeners[i].Services, receivedService(info, s))
 		if l := listeners[i].Listener; l != nil {
 			a.addresses.Services[info.Service] = l.Addr()
 		}
@@ -66,9 +65,13 @@ func (a *App) listen(bound *sockets) (listeners []receiver.Listener, admin net.L
 	return listeners, admin, errors.Join(errs...)
 }
 
+func receivedService(info callback.Info, s *config.Service) receiver.Service {
+	return receiver.Service{Info: info, Validation: s.Validation, Path: s.Path, PublicURL: s.PublicURL}
+}
+
 func (a *App) listener(bound *sockets, key string, s *config.Service) (l receiver.Listener, err error) {
 	if s.TLS != nil {
-		l.TLS = a.certificates.serve(key, s.TLS)
+		l.TLS = a.certificates.serve(strings.TrimPrefix(key, "services."), s.TLS)
 	}
 	l.Listener, err = a.bind(bound, key+".listen", s.Listen)
 	return l, err

@@ -12,9 +12,15 @@ import (
 
 // NewLogger builds the log that the configuration asks for.
 func NewLogger(c config.Log, w io.Writer) (*zap.Logger, error) {
-	level, err := zapcore.ParseLevel(c.Level)
+	log, _, err := NewLevelledLogger(c, w)
+	return log, err
+}
+
+// NewLevelledLogger is NewLogger with the level in hand, which can be changed at any time.
+func NewLevelledLogger(c config.Log, w io.Writer) (*zap.Logger, *zap.AtomicLevel, error) {
+	level, err := zap.ParseAtomicLevel(c.Level)
 	if err != nil {
-		return nil, fmt.Errorf("log.level: %w", err)
+		return nil, nil, fmt.Errorf("log.level: %w", err)
 	}
 	e := zap.NewProductionEncoderConfig()
 	e.TimeKey, e.EncodeTime = "time", zapcore.RFC3339NanoTimeEncoder
@@ -27,5 +33,5 @@ func NewLogger(c config.Log, w io.Writer) (*zap.Logger, error) {
 		e.ConsoleSeparator = "  "
 		encoder = zapcore.NewConsoleEncoder(e)
 	}
-	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(w)), level)), nil
+	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(w)), level)), &level, nil
 }

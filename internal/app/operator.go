@@ -118,6 +118,8 @@ type Operator struct {
 	Self Status
 	// By is who asks.
 	By string
+
+	reloader *reloader // nil when no receiver runs
 }
 
 // byCommand is who asks when no receiver runs.
@@ -208,6 +210,8 @@ const (
 	OpHandlerList = "handler/list"
 	OpPause       = "handler/pause"
 	OpResume      = "handler/resume"
+	OpReload      = "reload"
+	OpLogLevel    = "log-level"
 	opAccepts     = "accepts"
 	opStatus      = "status"
 )
@@ -223,6 +227,8 @@ func (o *Operator) operations() map[string]admin.Operation {
 		OpHandlerList: operation(o, (*Operator).ListHandlers),
 		OpPause:       operation(o, (*Operator).Pause),
 		OpResume:      operation(o, (*Operator).Resume),
+		OpReload:      operation(o, (*Operator).Reload),
+		OpLogLevel:    operation(o, (*Operator).SetLogLevel),
 		// It could be asked about guessed passwords.
 		opAccepts: {Do: operation(o, (*Operator).accepts).Do, SocketOnly: true},
 		opStatus:  {Do: operation(o, (*Operator).status).Do, SocketOnly: true},
@@ -246,6 +252,9 @@ func operation[Q, A any](o *Operator, do func(*Operator, context.Context, Q) (A,
 		}
 		operator := *o
 		operator.By = string(by)
+		if o.reloader != nil {
+			operator.Config = o.reloader.current.Load()
+		}
 		answer, err := do(&operator, ctx, request)
 		return answer, coded(err)
 	}}
@@ -321,6 +330,12 @@ func Operate[Q, A any](ctx context.Context, c *config.Config, log *zap.Logger, n
 	defer func() { err = errors.Join(err, store.Close()) }()
 	answer, err = do(&Operator{Store: store, Config: c, By: byCommand}, ctx, request)
 	return answer, coded(err)
+}
+
+// Ask asks the callbackd that runs on a data directory for what only a running one can do, and reports whether there is one.
+func Ask(ctx context.Context, dataDir, name string, request, answer any) (running bool, err error) {
+	err = admin.Call(ctx, dataDir, name, request, answer)
+	return !unanswered(err), err
 }
 
 // unanswered reports whether nobody is at the control socket.

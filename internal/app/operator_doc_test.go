@@ -49,8 +49,12 @@ func TestTheREADMEHasTheAPI(t *testing.T) {
 	for _, v := range []any{
 		ReleaseRequest{}, sqlite.Released{}, ReplayRequest{}, sqlite.Replayed{}, EraseRequest{}, sqlite.Erased{}, ListDeadRequest{}, ListDeadAnswer{},
 		ChangeDeadRequest{}, ChangeDeadAnswer{}, ListHandlersRequest{}, ListHandlersAnswer{}, PauseRequest{}, PauseAnswer{},
+		ReloadRequest{}, ReloadAnswer{}, LogLevelRequest{}, LogLevelAnswer{},
 	} {
 		known = append(known, fields(reflect.TypeOf(v))...)
+	}
+	for _, result := range []ReloadResult{ReloadApplied, ReloadUnchanged, ReloadRejected} {
+		known = append(known, string(result))
 	}
 	for _, state := range []HandlerState{HandlerReady, HandlerUnready, HandlerPaused, HandlerHeld, HandlerStopped, HandlerRemoved} {
 		known = append(known, string(state))

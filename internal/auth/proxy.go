@@ -13,7 +13,7 @@ import (
 
 // WrapListener applies the PROXY protocol to l, and returns l itself when that is not configured. Wrap before TLS:
 //
-//	tls.NewListener(gate.WrapListener(l), config)
+//	tls.NewListener(auth.WrapListener(l, current.Load), config)
 //
 // A trusted peer MUST send a header, v1 or v2; the connection's RemoteAddr is then the address in it, or the peer's own where
 // the proxy speaks for itself (LOCAL, UNKNOWN), as in its health checks. From any other peer a header is refused, and without
@@ -22,19 +22,19 @@ import (
 // Accept never waits for the header: the connection's first Read, Write, RemoteAddr or LocalAddr does, at most as long as
 // proxy_timeout. So ConnContext and ConnState of an [net/http.Server], which run within the accept loop, MUST NOT call them.
 //
-// l keeps to this gate: replacing the gate at a reload leaves the listener's trusted proxies as they were.
-func (g *NetworkGate) WrapListener(l net.Listener) net.Listener {
-	if g.proxy != ProxyProtocol {
+// gate is asked at each connection, so that a reload can replace it by another. Whether there is a PROXY protocol MUST stay as it is.
+func WrapListener(l net.Listener, gate func() *NetworkGate) net.Listener {
+	if gate().proxy != ProxyProtocol {
 		return l
 	}
-	return &proxyListener{l, g}
+	return &proxyListener{l, gate}
 }
 
 // proxyListener stands in place of proxyproto.Listener, whose Accept fails for good when closing a refused connection does,
 // and whose connections do not say that they were refused.
 type proxyListener struct {
 	net.Listener
-	gate *NetworkGate
+	gate func() *NetworkGate
 }
 
 func (l *proxyListener) Accept() (net.Conn, error) {
@@ -42,7 +42,7 @@ func (l *proxyListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return l.gate.newProxyConn(c), nil
+	return l.gate().newProxyConn(c), nil
 }
 
 // proxyConn is a connection that may begin with a PROXY header.

@@ -34,6 +34,10 @@ var proxied = auth.Config{
 }
 
 // serve answers each request with its RemoteAddr, over a listener that config's gate wraps.
+func wrap(gate *auth.NetworkGate, l net.Listener) net.Listener {
+	return auth.WrapListener(l, func() *auth.NetworkGate { return gate })
+}
+
 func serve(t *testing.T, config auth.Config, overTLS bool) (*httptest.Server, *prometheus.Registry, *observer.ObservedLogs) {
 	t.Helper()
 	reg := prometheus.NewRegistry()
@@ -43,7 +47,7 @@ func serve(t *testing.T, config auth.Config, overTLS bool) (*httptest.Server, *p
 		_, _ = io.WriteString(w, r.RemoteAddr)
 	}))
 	srv.Config.ErrorLog = log.New(io.Discard, "", 0)
-	srv.Listener = gate.WrapListener(srv.Listener)
+	srv.Listener = wrap(gate, srv.Listener)
 	if overTLS {
 		srv.StartTLS()
 	} else {
@@ -177,7 +181,7 @@ func TestNoProxyProtocolConfigured(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	if got := newNetworkGate(t, config, nil, nil).WrapListener(l); got != l {
+	if got := wrap(newNetworkGate(t, config, nil, nil), l); got != l {
 		t.Errorf("wrapped as %T", got)
 	}
 	srv, _, _ := serve(t, config, false)
@@ -281,7 +285,7 @@ func observed(t *testing.T, config auth.Config) (*auth.NetworkGate, *prometheus.
 // accept passes one connection, as if from an address, through the gate's listener.
 func accept(t *testing.T, gate *auth.NetworkGate, c net.Conn, from string) net.Conn {
 	t.Helper()
-	accepted, err := gate.WrapListener(oneConn{from: from, conn: c}).Accept()
+	accepted, err := wrap(gate, oneConn{from: from, conn: c}).Accept()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -317,7 +321,7 @@ func TestCloseWrite(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer near.Close()
-	far, err := gate.WrapListener(l).Accept()
+	far, err := wrap(gate, l).Accept()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -343,7 +347,7 @@ func TestAcceptError(t *testing.T) {
 	}
 	_ = l.Close()
 	gate, _, _ := observed(t, proxied)
-	if _, err := gate.WrapListener(l).Accept(); err == nil {
+	if _, err := wrap(gate, l).Accept(); err == nil {
 		t.Error("accepted from a closed listener")
 	}
 }

@@ -1,6 +1,7 @@
 // Package cli is the command line: it parses, calls the other packages, and prints.
 //
-// Exit codes are stable: 0 success, 1 failure, 2 wrong usage or configuration, 3 nothing matched, 4 the data directory is in use.
+// Exit codes are stable: 0 success, 1 failure, 2 wrong usage or configuration, 3 nothing matched, 4 the data directory is in use, 5 what
+// was asked takes a restart.
 package cli
 
 import (
@@ -8,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 
@@ -27,6 +29,7 @@ const (
 	exitUsage    = 2
 	exitNotFound = 3
 	exitInUse    = 4
+	exitRestart  = 5
 )
 
 // usageError is an error in how the program was called.
@@ -40,6 +43,9 @@ func usagef(format string, args ...any) error { return &usageError{fmt.Errorf(fo
 // errNotFound is a selection that matched nothing.
 var errNotFound = errors.New("nothing matched")
 
+// errRestart is a configuration that is not wholly in force before a restart; it has been printed.
+var errRestart = fmt.Errorf("a restart is needed: %w", errReported)
+
 // errReported is a failure that has been printed already.
 var errReported = errors.New("reported")
 
@@ -48,18 +54,32 @@ type env struct {
 	in       io.Reader
 	out, err io.Writer
 	config   string // --config
+	hangups  func() <-chan os.Signal
+}
+
+// Process is what a command runs in.
+type Process struct {
+	In       io.Reader
+	Out, Err io.Writer
+	// Hangups takes SIGHUP, which else ends the process; nil: it cannot. Only a command that has a use for it calls it.
+	Hangups func() <-chan os.Signal
 }
 
 // Main runs one command and returns the exit code.
 func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	e := &env{in: stdin, out: stdout, err: stderr}
+	return Process{In: stdin, Out: stdout, Err: stderr}.Main(ctx, args)
+}
+
+// Main runs one command and returns the exit code.
+func (p Process) Main(ctx context.Context, args []string) int {
+	e := &env{in: p.In, out: p.Out, err: p.Err, hangups: p.Hangups}
 	root := e.root()
 	root.SetArgs(args)
-	root.SetIn(stdin)
-	root.SetErr(stderr)
+	root.SetIn(p.In)
+	root.SetErr(p.Err)
 	err := root.ExecuteContext(ctx)
 	if err != nil && !errors.Is(err, errReported) {
-		fmt.Fprintln(stderr, "callbackd:", err)
+		fmt.Fprintln(p.Err, "callbackd:", err)
 	}
 	return exitCode(err)
 }
@@ -78,6 +98,8 @@ func exitCode(err error) int {
 		return exitNotFound
 	case errors.Is(err, sqlite.ErrInUse):
 		return exitInUse
+	case errors.Is(err, errRestart):
+		return exitRestart
 	}
 	return exitFailure
 }
@@ -88,14 +110,15 @@ func (e *env) root() *cobra.Command {
 		Short: "Receive Verizon ThingSpace SOAP callbacks, keep them, and hand them on",
 		Long: "callbackd receives Verizon ThingSpace SOAP callbacks: it checks each one, stores it durably before it acknowledges,\n" +
 			"and hands it to your handlers.\n\n" +
-			"Exit codes: 0 success, 1 failure, 2 wrong usage or configuration, 3 nothing matched, 4 data_dir is in use.",
+			"Exit codes: 0 success, 1 failure, 2 wrong usage or configuration, 3 nothing matched, 4 data_dir is in use,\n" +
+			"5 a restart is needed.",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
 	root.PersistentFlags().StringVar(&e.config, "config", "",
 		"configuration file (default $CALLBACKD_CONFIG, then "+config.SystemFile+")")
-	root.AddCommand(e.serve(), e.demo(), e.check(), e.send(), e.platform(), e.inbox(), e.dead(), e.handler(), e.registrations(), e.firewall(), e.doctor(), e.version())
+	root.AddCommand(e.serve(), e.demo(), e.check(), e.send(), e.platform(), e.inbox(), e.dead(), e.handler(), e.registrations(), e.firewall(), e.doctor(), e.reload(), e.logLevel(), e.version())
 	root.SetOut(e.out) // before the completion takes it
 	root.InitDefaultCompletionCmd()
 	root.SetHelpCommand(help(root))

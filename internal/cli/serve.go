@@ -18,6 +18,7 @@ func (e *env) serve() *cobra.Command {
 		Use:   "serve",
 		Short: "Receive callbacks",
 		Long: "Receive callbacks until SIGTERM or SIGINT, then stop in order: requests under way are finished, deliveries get their grace.\n" +
+			"The configuration is read again on SIGHUP, on `callbackd reload`, and when one of its files changes.\n" +
 			"The log goes to standard error. It is an error (exit code 4) if another callbackd works on the same data_dir.",
 		Example: `  callbackd serve --config /etc/callbackd/callbackd.yaml
   CALLBACKD_CONFIG=callbackd.yaml callbackd serve`,
@@ -27,7 +28,7 @@ func (e *env) serve() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			log, err := app.NewLogger(c.Log, e.err)
+			log, level, err := app.NewLevelledLogger(c.Log, e.err)
 			if err != nil {
 				return err
 			}
@@ -36,7 +37,11 @@ func (e *env) serve() *cobra.Command {
 				p.Severity = config.Warning // none keeps it from starting
 				log.Warn("configuration", zap.String("problem", p.String()))
 			}
-			a, err := app.New(cmd.Context(), app.Options{Config: c, Log: log, Version: buildVersion(), Sockets: activation.Files(true)})
+			o := app.Options{Config: c, Log: log, Level: level, Version: buildVersion(), Load: e.load, Sockets: activation.Files(true)}
+			if e.hangups != nil {
+				o.Hangups = e.hangups()
+			}
+			a, err := app.New(cmd.Context(), o)
 			if err != nil {
 				return err
 			}

@@ -57,6 +57,8 @@ type Config struct {
 	file    string
 	places  map[string]place
 	sources Sources
+	// expanded has what the file says where the environment said the rest, by path.
+	expanded map[string]string
 }
 
 // Admin is the listener for operators.
@@ -266,9 +268,9 @@ func Load(path string, types []handler.Type) (*Config, Problems, error) {
 		return nil, nil, fmt.Errorf("read configuration: %w", err)
 	}
 	c, problems := parse(path, filepath.Dir(abs), text, types, othersRead(path))
-	c.sources.note(path, text)
+	c.sources.note(abs, text)
 	if problems.Worst() >= Fatal {
-		return nil, problems, &Invalid{problems, c.sources}
+		return nil, problems, &Invalid{problems, c.sources, c.DataDir}
 	}
 	return c, problems, nil
 }

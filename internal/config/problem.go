@@ -62,6 +62,8 @@ type Invalid struct {
 	Problems Problems
 	// Sources are the files that were read: to mend it, one of them changes.
 	Sources Sources
+	// DataDir is data_dir, if that much can be told.
+	DataDir string
 }
 
 func (e *Invalid) Error() string {

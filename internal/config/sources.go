@@ -19,20 +19,21 @@ func (s Sources) note(path string, text []byte) { s[path] = sha256.Sum256(text) 
 // Paths lists the files.
 func (s Sources) Paths() []string { return slices.Sorted(maps.Keys(s)) }
 
-// Changed reports whether one of the files is not any more as it was read.
-func (s Sources) Changed() bool {
-	now := make(Sources)
+// Now are the same files as they are now.
+func (s Sources) Now() Sources {
+	now := maps.Clone(s)
 	for path := range s {
 		if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
 			continue // a pipe, say, which is read once
 		}
-		text, _ := readBounded(path, mostText)
-		if now.note(path, text); now[path] != s[path] {
-			return true
-		}
+		text, _ := readBounded(path, mostText) // no text, if it cannot be read
+		now.note(path, text)
 	}
-	return false
+	return now
 }
+
+// Changed reports whether one of the files is not any more as it was read.
+func (s Sources) Changed() bool { return !maps.Equal(s, s.Now()) }
 
 // Sources are the files that the configuration was read from.
 func (c *Config) Sources() Sources { return c.sources }

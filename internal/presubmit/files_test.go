@@ -95,6 +95,7 @@ var needed = map[string]string{
 	"github.com/cloudevents/sdk-go/v2":                         "what tests hold events against",
 	"github.com/HdrHistogram/hdrhistogram-go":                  "percentiles of the latencies that the simulator measures",
 	"github.com/coreos/go-systemd/v22":                         "sockets that systemd holds, and what it is told",
+	"github.com/fsnotify/fsnotify":                             "changes of the configuration's files",
 	"github.com/go-chi/chi/v5":                                 "routes of the HTTP listeners",
 	"github.com/google/uuid":                                   "IDs that sort by time",
 	"github.com/hashicorp/hcl/v2":                              "Terraform, as tests read the rules for clouds",

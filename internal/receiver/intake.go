@@ -33,6 +33,7 @@ const (
 type intake struct {
 	*Receiver
 	service  Service
+	form     Ack // of the acknowledgement
 	memory   *part
 	counters *serviceMetrics
 	log      *zap.Logger
@@ -253,7 +254,7 @@ func (in *intake) ack(w http.ResponseWriter, r *http.Request, e *event) {
 	e.outcome = acked
 	h := w.Header()
 	body := acks[e.version]
-	if in.o.Ack == AckEmpty {
+	if in.form == AckEmpty {
 		body = nil
 	} else {
 		h.Set("Content-Type", e.version.ContentType())

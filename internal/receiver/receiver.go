@@ -18,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -171,6 +172,32 @@ func New(o Options) (*Receiver, error) {
 		r.servers = append(r.servers, s)
 	}
 	return r, nil
+}
+
+// Terms are what can be replaced while requests are served.
+type Terms struct {
+	Ack Ack
+	// Services are those of each listener, in the order of [Options.Listeners].
+	Services [][]Service
+}
+
+// Replace puts other terms in force, all or none. A request that has begun ends by those that it began with.
+func (r *Receiver) Replace(t Terms) error {
+	setDefault(&t.Ack, AckEnvelope)
+	if len(t.Services) != len(r.servers) {
+		return fmt.Errorf("services of %d listeners, and there are %d", len(t.Services), len(r.servers))
+	}
+	routes := make([]http.Handler, len(r.servers))
+	for i, s := range r.servers {
+		var err error
+		if routes[i], err = r.routes(t.Services[i], t.Ack, s.memory); err != nil {
+			return fmt.Errorf("listener %s: %w", s.listener.Addr(), err)
+		}
+	}
+	for i, s := range r.servers {
+		s.routes.Store(&routes[i])
+	}
+	return nil
 }
 
 func setDefault[T comparable](field *T, value T) {

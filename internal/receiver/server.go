@@ -5,8 +5,10 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
+	"callbackd/internal/auth"
 	"callbackd/internal/callback"
 
 	"github.com/go-chi/chi/v5"
@@ -18,6 +20,13 @@ type server struct {
 	http        *http.Server
 	listener    net.Listener
 	connections *connections
+	memory      *part
+	routes      atomic.Pointer[http.Handler]
+}
+
+// serveCurrent serves a request by the routes that are in force when it comes.
+func (s *server) serveCurrent(w http.ResponseWriter, r *http.Request) {
+	(*s.routes.Load()).ServeHTTP(w, r)
 }
 
 const (
@@ -28,15 +37,17 @@ const (
 
 // server prepares the server of a listener, whose connections are bounded first, then asked for their PROXY header, then for TLS.
 func (r *Receiver) server(l Listener, memory *part) (*server, error) {
-	routes, err := r.routes(l, memory)
+	routes, err := r.routes(l.Services, r.o.Ack, memory)
 	if err != nil {
 		return nil, err
 	}
+	s := &server{memory: memory}
+	s.routes.Store(&routes)
 	first := string(l.Services[0].Info.Service)
 	log := r.o.Log.With(zap.String("listener", l.Listener.Addr().String()))
 	connections := r.o.Metrics.listener(first, r.o.Limits.Connections, log, r.quiet)
 	h := &http.Server{
-		Handler:           connections.serve(routes),
+		Handler:           connections.serve(http.HandlerFunc(s.serveCurrent)),
 		TLSConfig:         l.TLS.Clone(), // the server adds to it
 		ReadHeaderTimeout: r.o.Limits.Head,
 		ReadTimeout:       r.o.Limits.Read,
@@ -55,21 +66,22 @@ func (r *Receiver) server(l Listener, memory *part) (*server, error) {
 	h.Protocols.SetHTTP1(true)
 	h.Protocols.SetHTTP2(l.TLS != nil)
 	bounded := limited(l.Listener, r.o.Limits.Connections)
-	return &server{http: h, listener: r.o.Network.Load().WrapListener(bounded), connections: connections}, nil
+	s.http, s.connections, s.listener = h, connections, auth.WrapListener(bounded, r.o.Network.Load)
+	return s, nil
 }
 
 // routes leads every request to an intake, so that each is counted. The service of a listener of its own takes every path, unless
 // it has one.
-func (r *Receiver) routes(l Listener, memory *part) (http.Handler, error) {
+func (r *Receiver) routes(services []Service, ack Ack, memory *part) (http.Handler, error) {
 	intake := func(s Service) *intake {
 		name := s.Info.Service
 		r.o.Metrics.prepare(name)
-		return &intake{Receiver: r, service: s, memory: memory, counters: r.o.Metrics.service(name),
+		return &intake{Receiver: r, service: s, form: ack, memory: memory, counters: r.o.Metrics.service(name),
 			log: r.o.Log.With(zap.String("service", string(name)))}
 	}
 	router := chi.NewRouter()
 	taken := map[string]callback.Service{}
-	for _, s := range l.Services {
+	for _, s := range services {
 		path, name := s.Path, s.Info.Service
 		if path == "" {
 			path = "/"
@@ -81,18 +93,18 @@ func (r *Receiver) routes(l Listener, memory *part) (http.Handler, error) {
 			return nil, fmt.Errorf("path %q of %s: begin it with / and leave out { } *", path, name)
 		}
 		taken[path] = name
-		if path == "/" && len(l.Services) == 1 {
+		if path == "/" && len(services) == 1 {
 			path = "/*"
 		}
 		router.Handle(path, intake(s))
 	}
-	for _, s := range l.Services {
+	for _, s := range services {
 		// A URL registered with a slash too many is not to lose its callbacks, unless that is another service's.
 		if other := s.Path + "/"; s.Path != "" && taken[other] == "" && !strings.HasSuffix(s.Path, "/") {
 			router.Handle(other, intake(s))
 		}
 	}
-	lost := intake(l.Services[0])
+	lost := intake(services[0])
 	lost.lost = true
 	router.NotFound(lost.ServeHTTP)
 	router.MethodNotAllowed(lost.ServeHTTP) // a method that the router has never heard of
