@@ -18,6 +18,11 @@ import (
 // newApp builds a receiver of one service whose log goes to w.
 func newApp(t *testing.T, more string, w io.Writer) *App {
 	t.Helper()
+	return newAppWith(t, more, w, func(*Options) {})
+}
+
+func newAppWith(t *testing.T, more string, w io.Writer, edit func(*Options)) *App {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "callbackd.yaml")
 	text := "data_dir: data\nadmin: {listen: 127.0.0.1:0}\nallow_anonymous: true\nservices: {DeviceUsage: {listen: 127.0.0.1:0}}\n" + more
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -31,7 +36,9 @@ func newApp(t *testing.T, more string, w io.Writer) *App {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := New(t.Context(), Options{Config: c, Log: log, Version: "test"})
+	o := Options{Config: c, Log: log, Version: "test"}
+	edit(&o)
+	a, err := New(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -142,6 +142,7 @@ func (h *Heart) Run(ctx context.Context) error {
 
 // beat sends one heartbeat, and waits until it is seen or its time is up.
 func (h *Heart) beat(ctx context.Context) {
+	defer h.remove(context.WithoutCancel(ctx))
 	from, id := time.Now(), uuid.NewString()
 	seen := h.expect(id)
 	limited, cancel := context.WithTimeout(ctx, h.o.Limit)
@@ -159,6 +160,12 @@ func (h *Heart) beat(ctx context.Context) {
 		return // the end cut it short
 	}
 	h.note(err, time.Since(from))
+}
+
+// remove removes what a heartbeat left in the inbox, at the end of the run as well.
+func (h *Heart) remove(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, h.o.Limit)
+	defer cancel()
 	if _, err := h.o.Store.RemoveService(ctx, Name); err != nil && h.o.Store.Status() == nil {
 		h.o.Log.Warn("a heartbeat stays in the inbox until the next has been sent", zap.Error(err))
 	}

@@ -117,6 +117,9 @@ func (m *Metrics) prepare(service callback.Service) {
 	for _, r := range reasons() {
 		s.refusals.WithLabelValues(r)
 	}
+	for _, c := range []*prometheus.CounterVec{m.noRequest, m.handshakes, m.acceptErrors} {
+		c.WithLabelValues(string(service))
+	}
 }
 
 // serviceMetrics are those of one service.
