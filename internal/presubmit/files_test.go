@@ -98,6 +98,7 @@ var needed = map[string]string{
 	"github.com/fsnotify/fsnotify":                             "changes of the configuration's files",
 	"github.com/go-chi/chi/v5":                                 "routes of the HTTP listeners",
 	"github.com/google/uuid":                                   "IDs that sort by time",
+	"github.com/grafana/grafana-foundation-sdk/go":             "the dashboards, which are generated",
 	"github.com/hashicorp/hcl/v2":                              "Terraform, as tests read the rules for clouds",
 	"github.com/hooklift/gowsdl":                               "Go types of the WSDLs, and the tool that makes them",
 	"github.com/jackc/pgx/v5":                                  "the handler for PostgreSQL",

@@ -31,7 +31,7 @@ var forTests = []string{
 }
 
 // generators are programs that `make generate` runs, and nobody else.
-var generators = []string{"internal/thingspace/internal/decodegen"}
+var generators = []string{"internal/thingspace/internal/decodegen", "internal/monitoring/dashboards"}
 
 // beside are the imports within one floor, and why.
 var beside = map[[2]string]string{

@@ -5,8 +5,10 @@ cd "$(dirname "$0")/../.."
 dir=internal/thingspace/internal/uws
 
 decoder=internal/thingspace
+dashboards=internal/monitoring/dashboards
 
-elsewhere=$(grep -rl --include='*.go' '^//go:generate' . | grep -v "^\./$dir/" | grep -v "^\./$decoder/payload.go\$" || true)
+elsewhere=$(grep -rl --include='*.go' '^//go:generate' . | grep -v "^\./$dir/" | grep -v "^\./$decoder/payload.go\$" |
+	grep -v "^\./$dashboards/main.go\$" || true)
 if [ -n "$elsewhere" ]; then
 	echo "verify: code is generated that this script does not check: $elsewhere" >&2
 	exit 1
@@ -54,6 +56,22 @@ done
 for file in "$decoder"/*_generated.go; do
 	if ! test -e "$work/decoder/first/$(basename "$file")"; then
 		echo "verify: nothing generates $file" >&2
+		exit 1
+	fi
+done
+
+# So are the dashboards.
+for run in first second; do
+	mkdir -p "$work/dashboards/$run"
+	go run ./$dashboards "$work/dashboards/$run"
+done
+if ! diff -r -u "$work/dashboards/first" "$work/dashboards/second"; then
+	echo "verify: the generator of dashboards does not write the same twice" >&2
+	exit 1
+fi
+for file in "$work"/dashboards/first/*.json deploy/grafana/*.json; do
+	if ! diff -u "deploy/grafana/$(basename "$file")" "$work/dashboards/first/$(basename "$file")"; then
+		echo "verify: deploy/grafana is not what $dashboards makes: run \`make generate\`" >&2
 		exit 1
 	fi
 done

@@ -1,0 +1,80 @@
+package main
+
+// platform is how the other side behaves: what it sends, how often, from where, and with which credentials.
+func platform() board {
+	return board{
+		uid: "callbackd-platform", title: "callbackd / Platform behaviour", variables: []string{"service"},
+		description: "How ThingSpace behaves, and who else calls: doubles, departures from the schema, credentials, addresses, registrations.",
+		rows: []row{
+			{"Now", []panel{
+				{look: number, title: "Registrations lost", unit: "none", width: 6, runbook: "CallbackdRegistrationLost", thresholds: red(1),
+					queries:     []query{q("count("+served("callbackd_registration_held")+" == 0) or vector(0)", "")},
+					description: "URLs that the platform does not hold, as of the last look. 0 as well where nobody looks (registrations.watch)."},
+				{look: number, title: "Doubles", unit: "percentunit", width: 6,
+					queries:     []query{q(sum("", increase(served("callbackd_duplicates_total")))+" / ("+sum("", increase(served("callbackd_acks_total")))+" > 0)", "")},
+					description: "Share of the callbacks in the time shown that had been stored before: the platform sent them again."},
+				{look: number, title: "Off the schema", unit: "percentunit", width: 6, runbook: "CallbackdQuarantine", thresholds: yellow(0.01),
+					queries:     []query{q(sum("", increase(served("callbackd_violations_total")))+" / ("+sum("", increase(served("callbackd_acks_total")))+" > 0)", "")},
+					description: "Share of the callbacks in the time shown that break the schema."},
+				{look: number, title: "Wrong credentials", unit: "none", width: 6, runbook: "CallbackdAuthenticationFailures", thresholds: yellow(0.5),
+					queries:     []query{q(sum("", increase(served("callbackd_credential_failures_total"))), "")},
+					description: "Callbacks in the time shown whose user name and password match none that is configured."},
+			}},
+			{"What is sent", []panel{
+				{look: areas, title: "Requests by service", unit: "cps", width: 8,
+					queries:     []query{q(sum("service", rate(served("callbackd_requests_total"))), "{{service}}")},
+					description: "Requests in a second, whatever became of them."},
+				{look: lines, title: "Sent again", unit: "cps", width: 8, runbook: "CallbackdLastTriesRefused",
+					queries: []query{
+						q(sum("", rate(served("callbackd_duplicates_total"))), "known already"),
+						q(sum("", rate(served("callbackd_unheard_acks_total"))), "sender gone before the answer"),
+						q(sum("", rate(selected("callbackd_inbox_repeats_total"))), "suspected repeats without RequestId"),
+						q(sum("", rate(served("callbackd_refused_last_tries_total"))), "refused on the last try"),
+					},
+					description: "Signs of tries: what came twice, what was answered too late to be heard, what was given up."},
+				{look: lines, title: "Departures from what is published", unit: "cps", width: 8, runbook: "CallbackdQuarantine",
+					queries: []query{
+						q(sum("", rate(served("callbackd_violations_total"))), "breaks the schema"),
+						q(sum("", rate(served("callbackd_extensions_total"))), "unknown elements"),
+						q(sum("", rate(served("callbackd_misrouted_total"))), "payload of another service"),
+						q(sum("", rate(served("callbackd_bare_total"))), "no SOAP envelope"),
+						q(sum("", rate(served("callbackd_unfamiliar_media_types_total"))), "unfamiliar Content-Type"),
+					},
+					description: "Callbacks that are acknowledged all the same."},
+				{look: lines, title: "Violations by place", unit: "cps", width: 12, runbook: "CallbackdQuarantine",
+					queries:     []query{q(sum("path", rate(selected("callbackd_schema_violations_total")))+" > 0", "{{path}}")},
+					description: "Where messages break the schema; other is every place that the schema does not know."},
+				{look: lines, title: "Validators", unit: "none", width: 12, runbook: "CallbackdValidatorsDisagree",
+					queries: []query{
+						q(sum("", "increase("+selected("callbackd_validator_disagreements_total")+"[1h])"), "disagreed"),
+						q(sum("", "increase("+served("callbackd_unjudged_total")+"[1h])"), "failed"),
+					},
+					description: "Messages within an hour on which validators disagreed or failed: bugs of callbackd."},
+			}},
+			{"Who sends", []panel{
+				{look: lines, title: "Credentials in use", unit: "cps", width: 8, runbook: "CallbackdAuthenticationFailing",
+					queries:     []query{q(sum("label, id", rate(served("callbackd_credential_matches_total"))), "{{label}} {{id}}")},
+					description: "Callbacks in a second by the pair that they bore. When the old pair stands still after a rotation it can go."},
+				{look: lines, title: "Wrong credentials by service", unit: "cps", width: 8, runbook: "CallbackdAuthenticationFailures",
+					queries:     []query{q(sum("service", rate(served("callbackd_credential_failures_total")))+" > 0", "{{service}}")},
+					description: "Callbacks refused with 401."},
+				{look: lines, title: "Unknown addresses", unit: "cps", width: 8, runbook: "CallbackdUnknownAddress",
+					queries:     []query{q(sum("service, mode", rate(served("callbackd_source_address_unknown_total")))+" > 0", "{{service}} {{mode}}")},
+					description: "Requests from addresses that network.allow does not have: let in by observe, refused by enforce."},
+				{look: lines, title: "Connections that came to nothing", unit: "cps", width: 8,
+					queries: []query{
+						q(sum("", rate(served("callbackd_connections_without_request_total"))), "closed before a request"),
+						q(sum("", rate(served("callbackd_tls_handshake_failures_total"))), "TLS handshake failed"),
+						q(sum("reason", rate(selected("callbackd_proxy_protocol_refused_total")))+" > 0", "PROXY header {{reason}}"),
+					},
+					description: "Probes, scanners, slow senders; the platform too, if it does not trust the certificate."},
+				{look: states, title: "Registrations", width: 8, runbook: "CallbackdRegistrationLost", meanings: yesNo("held", "lost"),
+					queries:     []query{q("min by (account, service) ("+served("callbackd_registration_held")+")", "{{account}} {{service}}")},
+					description: "Whether the platform holds the URL, as of the last look. Empty where nobody looks."},
+				{look: lines, title: "Looks at the registrations that failed", unit: "none", width: 8, runbook: "CallbackdRegistrationUnwatched",
+					queries:     []query{q(sum("account, reason", "increase("+selected("callbackd_registration_look_failures_total")+"[1h])")+" > 0", "{{account}} {{reason}}")},
+					description: "Failures within an hour. While looks fail, a lost registration is not noticed."},
+			}},
+		},
+	}
+}
