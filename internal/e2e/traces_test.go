@@ -6,12 +6,15 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 
 	"callbackd/internal/callback"
+	"callbackd/internal/thingspace/platform"
 
 	collectorpb "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
@@ -119,7 +122,8 @@ func TestTraces(t *testing.T) {
 	defer endpoint.Close()
 	in := start(t, base+services(callback.ResumeTrackingNotification)+`handlers:
   hook: {type: webhook, url: "`+endpoint.URL+`"}
-routes: [{handlers: [hook]}]
+  script: {type: exec, command: [sh, -c, 'echo $TRACEPARENT > "DIR/parent"']}
+routes: [{handlers: [hook, script]}]
 `)
 	message := sample(t, "ResumeTrackingNotification")
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, in.URL(callback.ResumeTrackingNotification), strings.NewReader(string(message)))
@@ -164,6 +168,10 @@ routes: [{handlers: [hook]}]
 	if got, want := (<-headers).Get("traceparent"), "00-"+hex.EncodeToString(delivered.TraceId)+"-"+hex.EncodeToString(delivered.SpanId)+"-01"; got != want {
 		t.Errorf("the endpoint got the traceparent %q, want %q", got, want)
 	}
+	scripted := spans.wait(t, "deliver script", 1)[0]
+	if parent, err := os.ReadFile(filepath.Join(in.Dir, "parent")); err != nil || !strings.Contains(string(parent), hex.EncodeToString(scripted.SpanId)) {
+		t.Errorf("the program got the traceparent %q, %v, and its span is %x", parent, err, scripted.SpanId)
+	}
 	if !strings.Contains(in.Log.String(), `"trace_id":"`+hex.EncodeToString(received.TraceId)+`"`) {
 		t.Error("the request's line of log does not name its trace")
 	}
@@ -200,6 +208,36 @@ routes: [{handlers: [broken]}]
 	failed := spans.spans("deliver broken")
 	if len(failed) != 1 || failed[0].Status.GetCode() != tracepb.Status_STATUS_CODE_ERROR || attribute(failed[0], "callbackd.verdict") != "bury" {
 		t.Errorf("the failed deliveries are %v", failed)
+	}
+}
+
+// TestTracesAreSampledWhole: the deliveries of a request are sampled if it is, so that no link leads nowhere.
+func TestTracesAreSampledWhole(t *testing.T) {
+	spans := collect(t)
+	t.Setenv("OTEL_TRACES_SAMPLER", "traceidratio")
+	t.Setenv("OTEL_TRACES_SAMPLER_ARG", "0.5")
+	in := start(t, base+services(callback.DeviceUsage)+logAndFile)
+	g := platform.NewGenerator(3, credentials)
+	const requests = 64
+	for range requests {
+		in.post(callback.DeviceUsage, g.Message(callback.DeviceUsage))
+	}
+	in.settled()
+	in.stop()
+	received := spans.spans("receive DeviceUsage")
+	if len(received) == 0 || len(received) == requests {
+		t.Errorf("%d of %d requests are sampled", len(received), requests)
+	}
+	for _, name := range []string{"deliver audit", "deliver events"} {
+		delivered := spans.spans(name)
+		if len(delivered) != len(received) {
+			t.Errorf("%d requests are sampled, and %d spans %s", len(received), len(delivered), name)
+		}
+		for _, span := range delivered {
+			if !slices.ContainsFunc(received, func(r *tracepb.Span) bool { return string(r.SpanId) == string(span.Links[0].SpanId) }) {
+				t.Errorf("%s leads to a request that is not there", name)
+			}
+		}
 	}
 }
 

@@ -54,7 +54,7 @@ func (p *program) Handle(ctx context.Context, d *handler.Delivery) error {
 	if err != nil {
 		return err
 	}
-	r, err := p.start(append(event, '\n'), d)
+	r, err := p.start(ctx, append(event, '\n'), d)
 	if err != nil {
 		err = fmt.Errorf("start the program: %w: see that it is there and that the user callbackd runs as may run it", err)
 		p.Note(err)
@@ -101,7 +101,7 @@ func verdict(status syscall.WaitStatus, stop bool) (outcome, error) {
 const prefix = "CALLBACKD_"
 
 // variables tell of the delivery, and nothing of what the callback says: others on the machine may read them.
-func (p *program) variables(d *handler.Delivery) []string {
+func (p *program) variables(ctx context.Context, d *handler.Delivery) []string {
 	list := append([]string(nil), p.environ...)
 	for _, v := range [][2]string{
 		{"HANDLER", p.name}, {"DELIVERY_ID", d.ID}, {"ATTEMPT", strconv.Itoa(d.Attempt)}, {"REPLAY", strconv.FormatBool(d.Replay)},
@@ -109,6 +109,9 @@ func (p *program) variables(d *handler.Delivery) []string {
 		{"FLAGS", strings.Join(d.Flags, ",")},
 	} {
 		list = append(list, prefix+v[0]+"="+v[1])
+	}
+	if parent := handler.TraceParent(ctx); parent != "" {
+		list = append(list, "TRACEPARENT="+parent)
 	}
 	return list
 }
@@ -129,9 +132,9 @@ func keepDescriptors() error {
 }
 
 // start starts the program as the first of a process group.
-func (p *program) start(event []byte, d *handler.Delivery) (_ *run, err error) {
+func (p *program) start(ctx context.Context, event []byte, d *handler.Delivery) (_ *run, err error) {
 	r := &run{exited: make(chan struct{})}
-	r.cmd = &osexec.Cmd{Path: p.path, Args: p.Command, Dir: p.Directory, Env: p.variables(d), SysProcAttr: &syscall.SysProcAttr{Setpgid: true}}
+	r.cmd = &osexec.Cmd{Path: p.path, Args: p.Command, Dir: p.Directory, Env: p.variables(ctx, d), SysProcAttr: &syscall.SysProcAttr{Setpgid: true}}
 	var ends []*os.File // the program's
 	defer func() {
 		for _, f := range ends {

@@ -88,6 +88,9 @@ func (p *producer) Handle(ctx context.Context, d *handler.Delivery) error {
 	if err != nil {
 		return err
 	}
+	if parent := handler.TraceParent(ctx); parent != "" {
+		r.Headers = append(r.Headers, kgo.RecordHeader{Key: "traceparent", Value: []byte(parent)})
+	}
 	if n := size(r); n > int(p.config.MaxMessageBytes) {
 		p.metrics.record(tooLarge)
 		return handler.Permanent(fmt.Errorf("the event takes %d bytes, which is more than max_message_bytes, %s: raise it, and max.message.bytes of the topic with it",

@@ -24,6 +24,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
@@ -196,6 +197,21 @@ func checkHeaders(t *testing.T, r *kgo.Record) {
 	slices.Sort(want)
 	if !slices.Equal(got, want) {
 		t.Errorf("headers are\n%q\nwant\n%q", got, want)
+	}
+}
+
+// TestATracedRecordNamesItsAttempt: the consumer's spans can stand beneath the attempt's.
+func TestATracedRecordNamesItsAttempt(t *testing.T) {
+	t.Parallel()
+	c := brokers(t)
+	span := trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{0xab}, SpanID: trace.SpanID{0xcd}, TraceFlags: trace.FlagsSampled})
+	const want = "00-ab000000000000000000000000000000-cd00000000000000-01"
+	ctx := trace.ContextWithSpanContext(t.Context(), span)
+	if err := open(t, configured(c.ListenAddrs()...)).Handle(ctx, numbered(1)); err != nil {
+		t.Fatal(err)
+	}
+	if got := header(consume(t, 1, c.ListenAddrs(), topic)[0], "traceparent"); got != want {
+		t.Errorf("traceparent is %q, want %q", got, want)
 	}
 }
 

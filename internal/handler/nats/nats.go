@@ -123,6 +123,9 @@ func (p *publisher) Handle(ctx context.Context, d *handler.Delivery) error {
 	if err != nil {
 		return handler.Permanent(err)
 	}
+	if parent := handler.TraceParent(ctx); parent != "" {
+		m.Header.Set("traceparent", parent)
+	}
 	seen, err := p.publish(ctx, m, d.ID)
 	result := reasonOf(err)
 	if seen {

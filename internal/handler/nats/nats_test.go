@@ -25,6 +25,7 @@ import (
 	client "github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
@@ -333,6 +334,21 @@ func checkHeaders(t *testing.T, m jetstream.Msg, want map[string]string) {
 		if got, err := url.PathUnescape(raw); err != nil || got != value || strings.ContainsAny(raw, "\" €") {
 			t.Errorf("header %s is %q, want %q", name, raw, value)
 		}
+	}
+}
+
+// TestATracedMessageNamesItsAttempt: the consumer's spans can stand beneath the attempt's.
+func TestATracedMessageNamesItsAttempt(t *testing.T) {
+	t.Parallel()
+	s, js := served(t)
+	span := trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{0xab}, SpanID: trace.SpanID{0xcd}, TraceFlags: trace.FlagsSampled})
+	const want = "00-ab000000000000000000000000000000-cd00000000000000-01"
+	ctx := trace.ContextWithSpanContext(t.Context(), span)
+	if err := open(t, configured(s.ClientURL())).Handle(ctx, numbered(1)); err != nil {
+		t.Fatal(err)
+	}
+	if got := consume(t, js, 1)[0].Headers().Get("traceparent"); got != want {
+		t.Errorf("traceparent is %q, want %q", got, want)
 	}
 }
 

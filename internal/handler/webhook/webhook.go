@@ -27,7 +27,6 @@ import (
 
 	"callbackd/internal/handler"
 
-	"go.opentelemetry.io/otel/propagation"
 	"go.uber.org/zap"
 )
 
@@ -108,7 +107,9 @@ func (h *sender) request(ctx context.Context, s *settings, d *handler.Delivery) 
 	maps.Copy(request.Header, header)
 	// It is not sent. It tells the client that a POST may be sent again at once when the endpoint closes a connection that was idle.
 	request.Header["Idempotency-Key"] = nil
-	propagation.TraceContext{}.Inject(ctx, propagation.HeaderCarrier(request.Header)) // nothing, unless the delivery is traced
+	if parent := handler.TraceParent(ctx); parent != "" {
+		request.Header.Set("traceparent", parent)
+	}
 	now := time.Now()
 	request.Header.Set("webhook-id", d.ID)
 	request.Header.Set("webhook-timestamp", strconv.FormatInt(now.Unix(), 10))
