@@ -31,6 +31,7 @@ import (
 	"callbackd/internal/soap"
 	"callbackd/internal/thingspace"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"go.opentelemetry.io/otel/trace"
@@ -95,7 +96,7 @@ const (
 
 // New builds the program. The caller MUST Run what it returns.
 func New(ctx context.Context, o Options) (_ *App, err error) {
-	tuneMemory(int64(o.Config.Limits.InFlight))
+	granted, cgroupErr := tuneMemory(int64(o.Config.Limits.InFlight), memlimit.FromCgroup)
 	a := &App{o: o, c: o.Config, log: o.Log, registry: prometheus.NewRegistry(), certificates: make(certificates)}
 	defer func() {
 		if err != nil {
@@ -132,6 +133,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		return nil, err
 	}
 	a.reloader, a.listeners = newReloader(a), listeners
+	a.tellLimits(granted, cgroupErr, len(listeners))
 	if err := a.newReceiver(ctx, listeners, &sockets); err != nil {
 		return nil, err
 	}

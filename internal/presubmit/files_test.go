@@ -92,6 +92,7 @@ func words(tr *tree, report func(string, ...any)) {
 
 // needed are the modules that the product and its tests require, and what for.
 var needed = map[string]string{
+	"github.com/KimMachineGun/automemlimit":                    "how much memory the control group allows",
 	"github.com/cloudevents/sdk-go/v2":                         "what tests hold events against",
 	"github.com/HdrHistogram/hdrhistogram-go":                  "percentiles of the latencies that the simulator measures",
 	"github.com/coreos/go-systemd/v22":                         "sockets that systemd holds, and what it is told",
