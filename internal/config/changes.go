@@ -1,7 +1,6 @@
 package config
 
 import (
-	"fmt"
 	"maps"
 	"reflect"
 	"slices"
@@ -69,7 +68,13 @@ func Changes(from, to *Config) []string {
 	var list changes
 	list.compare(reflect.ValueOf(from).Elem(), reflect.ValueOf(to).Elem(), "")
 	slices.Sort(list)
-	return slices.Compact(list)
+	var outermost []string
+	for _, path := range list {
+		if n := len(outermost); n == 0 || path != outermost[n-1] && !within(path, outermost[n-1]) {
+			outermost = append(outermost, path)
+		}
+	}
+	return outermost
 }
 
 type changes []string
@@ -96,7 +101,7 @@ func (l *changes) compare(a, b reflect.Value, path string) {
 		*l = append(*l, path)
 	default:
 		for i := range a.Len() {
-			l.compare(a.Index(i), b.Index(i), fmt.Sprintf("%s[%d]", path, i))
+			l.compare(a.Index(i), b.Index(i), indexed(path, i))
 		}
 	}
 }

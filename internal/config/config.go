@@ -3,7 +3,15 @@
 // The promise: what [Load] returns without an error is complete, with all defaults set and all secrets read. An unknown key is
 // an error with a suggestion. No secret is ever printed.
 //
-// Relative paths are relative to the folder of the file.
+// Relative paths are relative to the folder of the file. A key whose name ends in _file finds its file in $CREDENTIALS_DIRECTORY first, where
+// systemd puts what LoadCredential= names.
+//
+// In a value, ${NAME} stands for an environment variable, which MUST be set, and $${ for the two characters ${. It is expanded once YAML has
+// been read: what the variable holds is one value, a number or a duration as well as a text, and never YAML. Nothing is expanded in keys, nor in
+// what a file holds that a key names. What a variable holds is not printed.
+//
+// A running callbackd reads its configuration again. [Config.Replaced] says what of it can be in force then, [Changes] what has changed, and
+// [Sources] which files it came from.
 package config
 
 import (
@@ -311,18 +319,22 @@ func Parse(name, dir string, text []byte, types []handler.Type) (*Config, Proble
 
 func parse(name, dir string, text []byte, types []handler.Type, public bool) (*Config, Problems) {
 	c := Default()
-	d := &decoder{file: name, types: types, sources: make(Sources)}
+	d := &decoder{file: name, types: types, sources: make(Sources), expanded: make(map[string]string)}
 	if d.document(text, c) {
 		c.complete(d, dir)
 		c.validate(d)
 		for i := range c.Credentials {
-			if public && c.Credentials[i].PasswordFile == "" && !c.Credentials[i].Password.IsZero() {
-				d.at(fmt.Sprintf("credentials[%d].password", i), Warning, "everybody on this machine can read this file: chmod 600, or use password_file")
+			path := fmt.Sprintf("credentials[%d].password", i)
+			if public && c.Credentials[i].PasswordFile == "" && !c.Credentials[i].Password.IsZero() && d.expanded[path] == "" {
+				d.at(path, Warning, "everybody on this machine can read this file: chmod 600, or use password_file")
 			}
 		}
 	}
+	for i := range d.problems {
+		d.problems[i].Msg = d.conceal(d.problems[i])
+	}
 	d.problems.sort()
-	c.file, c.places, c.sources = d.file, d.places, d.sources
+	c.file, c.places, c.sources, c.expanded = d.file, d.places, d.sources, d.expanded
 	return c, d.problems
 }
 
@@ -334,45 +346,43 @@ func (c *Config) Place(path string) string {
 
 // complete sets the defaults that depend on other keys, makes paths absolute and reads the secrets.
 func (c *Config) complete(d *decoder, dir string) {
-	absolute := func(at string, path *string) {
+	resolve := func(at string, path *string) {
 		if strings.HasPrefix(*path, "~") {
 			d.at(at, Fatal, "%q: ~ is the shell's, and nothing else knows whose home it is: write the path out", clip(*path))
 			d.spoil(at)
 		}
-		if *path != "" && !filepath.IsAbs(*path) {
-			*path = filepath.Join(dir, *path)
-		}
+		*path = absolute(at, *path, dir)
 	}
-	absolute("data_dir", &c.DataDir)
-	absolute("admin.token_file", &c.Admin.TokenFile)
-	absolute("admin.web_config_file", &c.Admin.WebConfigFile)
+	resolve("data_dir", &c.DataDir)
+	resolve("admin.token_file", &c.Admin.TokenFile)
+	resolve("admin.web_config_file", &c.Admin.WebConfigFile)
 	c.Admin.readToken(d)
 	c.Admin.readWebConfig(d)
 	for name, s := range c.Services {
 		s.complete(name)
 		if s.TLS != nil {
 			path := "services." + name + ".tls"
-			absolute(path+".cert_file", &s.TLS.CertFile)
-			absolute(path+".key_file", &s.TLS.KeyFile)
-			absolute(path+".client_ca_file", &s.TLS.ClientCAFile)
+			resolve(path+".cert_file", &s.TLS.CertFile)
+			resolve(path+".key_file", &s.TLS.KeyFile)
+			resolve(path+".client_ca_file", &s.TLS.ClientCAFile)
 			s.TLS.read(d, path)
 		}
 	}
 	for name, h := range c.Handlers {
 		if files, ok := h.Config.(interface{ Paths() map[string]*string }); ok {
 			for key, path := range files.Paths() {
-				absolute("handlers."+name+"."+key, path)
+				resolve("handlers."+name+"."+key, path)
 			}
 		}
 	}
 	for i := range c.Credentials {
 		path := fmt.Sprintf("credentials[%d].password_file", i)
-		absolute(path, &c.Credentials[i].PasswordFile)
+		resolve(path, &c.Credentials[i].PasswordFile)
 		c.Credentials[i].readPassword(d, path)
 	}
 	for i := range c.Accounts {
 		path := fmt.Sprintf("accounts[%d]", i)
-		absolute(path+".uws_password_file", &c.Accounts[i].PasswordFile)
+		resolve(path+".uws_password_file", &c.Accounts[i].PasswordFile)
 		c.Accounts[i].readPassword(d, path)
 	}
 	if n := &c.Network; n.Mode == "" && n.Proxy == auth.Direct && c.AllOnLoopback() {

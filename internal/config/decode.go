@@ -29,6 +29,9 @@ type decoder struct {
 	spoiled  []string         // paths with a problem: what later checks say of them is noise
 	values   int              // read so far
 	sources  Sources
+	// expansions are those of the environment, and expanded has what the file says in their places, by path.
+	expansions []expansion
+	expanded   map[string]string
 }
 
 // place is a line and a column, both from 1.
@@ -166,6 +169,8 @@ func child(path, key string) string {
 	return path + "." + key
 }
 
+func indexed(path string, i int) string { return fmt.Sprintf("%s[%d]", path, i) }
+
 var (
 	durationType        = reflect.TypeFor[time.Duration]()
 	yamlUnmarshalerType = reflect.TypeFor[yaml.Unmarshaler]()
@@ -192,6 +197,10 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, path string) {
 		return
 	}
 	t := v.Type()
+	n, ok := d.expand(n, t, path)
+	if !ok {
+		return
+	}
 	switch {
 	case t == handlerType:
 		d.handler(n, v.Addr().Interface().(*Handler), path)
@@ -405,7 +414,7 @@ func (d *decoder) list(n *yaml.Node, v reflect.Value, path string) {
 	}
 	list := reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content))
 	for i, item := range n.Content {
-		d.value(item, list.Index(i), fmt.Sprintf("%s[%d]", path, i))
+		d.value(item, list.Index(i), indexed(path, i))
 	}
 	v.Set(list)
 }
@@ -442,6 +451,12 @@ func (d *decoder) handlerKind(n *yaml.Node, h *Handler, path string) bool {
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		if n.Content[i].Value == "type" {
 			at = n.Content[i+1]
+		}
+	}
+	if at != nil {
+		var ok bool
+		if at, ok = d.expand(at, reflect.TypeFor[string](), path); !ok {
+			return false
 		}
 	}
 	var names []string

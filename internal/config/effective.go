@@ -1,25 +1,11 @@
 package config
 
 import (
-	"bytes"
-	"fmt"
-
 	"callbackd/internal/dispatch"
 	"callbackd/internal/handler"
 
 	"go.yaml.in/yaml/v3"
 )
-
-// Effective is the configuration in effect as YAML: all defaults filled in, all secrets masked.
-func (c *Config) Effective() (string, error) {
-	var b bytes.Buffer
-	encoder := yaml.NewEncoder(&b)
-	encoder.SetIndent(2)
-	if err := encoder.Encode(c); err != nil {
-		return "", fmt.Errorf("print configuration: %w", err)
-	}
-	return b.String(), nil
-}
 
 // MarshalYAML writes a handler's common keys and its type's own as one mapping.
 func (h *Handler) MarshalYAML() (any, error) {
