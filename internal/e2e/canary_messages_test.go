@@ -186,6 +186,9 @@ func (c *canary) sendStrange(path, message string) {
 	c.post(path, wide[:len(wide)-7], "Content-Type", "text/xml; charset=utf-16")
 	c.post(path+"?password="+canaryPassword+"&phone="+canaryPhone, []byte(message))
 	c.post("nowhere/"+canaryPhone, []byte(message))
+	if status := c.post("debug/pprof/goroutine", nil); status != http.StatusNotFound {
+		c.t.Errorf("a callback port has profiles: status %d", status)
+	}
 	for _, method := range []string{http.MethodGet, http.MethodPut} {
 		for _, query := range []string{"?wsdl", "?wsdl&phone=" + canaryPhone, "?password=" + canaryPassword} {
 			request, err := http.NewRequestWithContext(c.t.Context(), method, c.url+path+query, strings.NewReader(message))

@@ -2,8 +2,10 @@ package e2e_test
 
 import (
 	"compress/gzip"
+	"context"
 	"encoding/hex"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -19,6 +21,7 @@ import (
 	collectorpb "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -177,6 +180,47 @@ routes: [{handlers: [hook, script]}]
 	}
 	if strings.Contains(spans.text(), "canary-state") {
 		t.Error("what the sender chose is exported")
+	}
+}
+
+// grpcCollector takes spans as OTLP over gRPC.
+type grpcCollector struct {
+	collectorpb.UnimplementedTraceServiceServer
+	*collector
+}
+
+func (c grpcCollector) Export(_ context.Context, request *collectorpb.ExportTraceServiceRequest) (*collectorpb.ExportTraceServiceResponse, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.requests = append(c.requests, request)
+	return &collectorpb.ExportTraceServiceResponse{}, nil
+}
+
+// TestTracesOverGRPC: a collector that speaks gRPC alone gets the spans as well.
+func TestTracesOverGRPC(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	spans, server := &collector{}, grpc.NewServer()
+	collectorpb.RegisterTraceServiceServer(server, grpcCollector{collector: spans})
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(l) }()
+	defer func() {
+		server.Stop()
+		if err := <-served; err != nil {
+			t.Errorf("collector: %v", err)
+		}
+	}()
+	t.Setenv("OTEL_TRACES_EXPORTER", "otlp")
+	t.Setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://"+l.Addr().String())
+	in := start(t, base+services(callback.ResumeTrackingNotification)+logAndFile)
+	in.post(callback.ResumeTrackingNotification, sample(t, "ResumeTrackingNotification"))
+	in.settled()
+	in.stop()
+	if received, delivered := spans.spans("receive ResumeTrackingNotification"), spans.spans("deliver events"); len(received) != 1 || len(delivered) != 1 {
+		t.Errorf("the collector has %d spans of requests and %d of deliveries", len(received), len(delivered))
 	}
 }
 

@@ -138,6 +138,7 @@ var needed = map[string]string{
 	"go.opentelemetry.io/otel/sdk":                                    "sampling and batches of spans",
 	"go.opentelemetry.io/otel/trace":                                  "spans of requests and deliveries",
 	"go.opentelemetry.io/proto/otlp":                                  "what a collector gets, as tests read it",
+	"google.golang.org/grpc":                                          "a collector that speaks gRPC, in tests",
 	"google.golang.org/protobuf":                                      "what a collector gets, as tests read it",
 }
 
