@@ -14,7 +14,6 @@ import (
 
 	"callbackd/internal/counterpart"
 	"callbackd/internal/thingspace"
-	"callbackd/schemas"
 )
 
 var record = flag.Bool("record", false, "write the verdicts of xmllint on the corpus into testdata/oracle.json")
@@ -167,18 +166,7 @@ func xmllint(t *testing.T) map[string]verdicts {
 			t.Fatal(err)
 		}
 	}
-	for _, name := range []string{schemas.Envelope11, schemas.Envelope12, schemas.Callback} {
-		text, err := schemas.FS.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		write(name, text)
-	}
-	write("all.xsd", []byte(`<xs:schema xmlns:xs="http://www.w3.org/2001/XMLSchema">`+
-		`<xs:import namespace="http://schemas.xmlsoap.org/soap/envelope/" schemaLocation="`+schemas.Envelope11+`"/>`+
-		`<xs:import namespace="http://www.w3.org/2003/05/soap-envelope" schemaLocation="`+schemas.Envelope12+`"/>`+
-		`<xs:import namespace="`+thingspace.Namespace+`" schemaLocation="`+schemas.Callback+`"/></xs:schema>`))
-	files = nil
+	writeSchemas(t, dir)
 	for _, c := range corpus(t) {
 		write(c.name+".wire", c.wire)
 		if _, schema := judge(t, &c); schema != "" {
