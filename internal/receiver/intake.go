@@ -128,7 +128,7 @@ func (in *intake) take(w http.ResponseWriter, r *http.Request, e *event, charset
 	patience := in.o.AckBudget / 4
 	memory := share{part: in.memory, patience: patience, waits: in.counters.memoryWaits}
 	defer memory.release()
-	options := thingspace.ReadOptions{Charset: charset, Limits: in.o.Limits.Message}
+	options := thingspace.ReadOptions{Charset: charset, Limits: in.o.Limits.Message, Key: true}
 	read := e.trace.step("read")
 	body, err := readBody(w, r, in.o.Limits.Message.Bytes, &memory)
 	e.bytes = len(body)

@@ -96,11 +96,18 @@ func (s *Scanner) Text() string { return s.text }
 // Depth counts the open elements, the one of the current start tag included and the one of the current end tag not.
 func (s *Scanner) Depth() int { return len(s.open) }
 
+// Element is the name of the open element at a depth, which counts from 1 and is at most [Scanner.Depth].
+func (s *Scanner) Element(depth int) Name { return s.open[depth-1].name }
+
 // Span delimits the current token in the document. An empty-element tag's End is an empty span after it.
 func (s *Scanner) Span() (from, to int) { return s.from, s.pos }
 
 // Nil reports whether the last start tag, if no other tag followed it, carries xsi:nil="true", whatever the prefix.
 func (s *Scanner) Nil() bool {
+	return len(s.attrs) > 0 && s.isNil()
+}
+
+func (s *Scanner) isNil() bool {
 	for i := range s.attrs {
 		if a := &s.attrs[i]; a.Name.Local == "nil" && a.Name.Space == XSI {
 			v := strings.Trim(a.Value, whiteSpace)

@@ -66,8 +66,9 @@ const (
 // It costs nothing that grows with the message: the place of a violation is worked out when there is one.
 type checker struct {
 	s        *soap.Scanner
-	envelope bool // the outermost two elements are the envelope's, and not in the paths of violations
-	strict   bool // every element and attribute is in sight: there is no decoder to take one out
+	space    string // the payload's namespace, as the document has it; it is Namespace if anything is judged
+	envelope bool   // the outermost two elements are the envelope's, and not in the paths of violations
+	strict   bool   // every element and attribute is in sight: there is no decoder to take one out
 	frames   []frame
 	found    []Violation
 	most     int
@@ -92,8 +93,9 @@ func (c *checker) reset(s *soap.Scanner, most int) {
 }
 
 // root enters the payload, of a type of the tables or, if that is 0, hidden.
-func (c *checker) root(name string, typ int) {
-	c.push(edge{local: name, typ: typ}, typ == 0)
+func (c *checker) root(name soap.Name, typ int) {
+	c.space = name.Space
+	c.push(edge{local: name.Local, typ: typ}, typ == 0)
 }
 
 // enter steps to the element whose start tag is current. It reports whether the schema knows an element of this name here, be it at its place or
@@ -108,6 +110,9 @@ func (c *checker) enter(name soap.Name) bool {
 			}
 		}
 		return false
+	}
+	if !c.strict && name.Space == c.space {
+		name.Space = Namespace // the same text, and the same memory as in the tables: comparing is quick then
 	}
 	if !top.typ.simple && !top.nilled {
 		st := &top.typ.states[top.state]
@@ -264,6 +269,9 @@ func (c *checker) judges() bool {
 	top := &c.frames[len(c.frames)-1]
 	return !top.hidden && !top.nilled
 }
+
+// inSight reports whether the schema gets to see the current element.
+func (c *checker) inSight() bool { return !c.frames[len(c.frames)-1].hidden }
 
 // leave steps out of the element whose end tag is current.
 func (c *checker) leave() {

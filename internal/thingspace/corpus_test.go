@@ -265,12 +265,12 @@ func TestCorpusProperties(t *testing.T) {
 	}
 }
 
-// checkMessage checks what holds of every message: the two ways to read it agree, the stored bytes decode to the same callback
+// checkMessage checks what holds of every message: the ways to read it agree, and to compute its key; the stored bytes decode to the same callback
 // under the same key, they hold no password, and what is told of it is bounded and quotes nothing.
 func checkMessage(t testing.TB, wire []byte, charset string) {
 	t.Helper()
 	m, err := thingspace.Read(bytes.Clone(wire), thingspace.ReadOptions{Charset: charset})
-	full, fullErr := thingspace.Read(bytes.Clone(wire), thingspace.ReadOptions{Charset: charset, KeepExtra: true})
+	full, fullErr := thingspace.Read(bytes.Clone(wire), thingspace.ReadOptions{Charset: charset, KeepExtra: true, Key: true})
 	if fmt.Sprint(err) != fmt.Sprint(fullErr) {
 		t.Fatalf("without trees: %v; with: %v", err, fullErr)
 	}

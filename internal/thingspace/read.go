@@ -19,6 +19,8 @@ type ReadOptions struct {
 	// KeepExtra keeps the elements that are not known as trees in the callback. A receiver, which only needs to know that there
 	// are some, leaves them out: trees are the one thing here that takes many times the memory of the message.
 	KeepExtra bool
+	// Key gathers what [Message.Key] needs while reading. Without it, Key reads the message once more.
+	Key bool
 }
 
 // Read reads one message. It takes possession of raw. Its errors wrap one of package soap's classes.
@@ -57,18 +59,14 @@ type decoder struct {
 	cb        *callback.Callback
 	keepExtra bool
 
-	sum    canonical
-	device canonical  // of one Device
-	digest *canonical // the one of the two that is being fed
-	quiet  int        // the depth of the element that the digest leaves out, or 0
+	key   keyer
+	keyed bool // the key is gathered
 
 	secretFrom  int // where the content of the Password begins that is being read
 	secretDepth int // its depth, or 0
 
-	path    []string
 	scratch []byte // of place
 	root    int    // the depth of the root element
-	ended   int    // offset after the last end tag
 	seen    []sighted
 	items   int // members of lists so far
 	trees   int // elements and attributes in trees so far
@@ -96,6 +94,9 @@ func (d *decoder) read(document, encoding string, o ReadOptions) (*Message, erro
 	m.edits = headEdits(document[:m.root], envelope)
 	d.root = d.s.Depth()
 	m.Root, m.space = d.s.Name().Local, d.s.Name().Space
+	if d.keyed {
+		d.key.reset(d.root)
+	}
 	d.started()
 	d.attributes()
 	d.enterRoot(envelope)
@@ -104,8 +105,9 @@ func (d *decoder) read(document, encoding string, o ReadOptions) (*Message, erro
 	}
 	d.check.leave()
 	m.Violations = d.check.found
-	slices.SortFunc(m.devices, func(a, b digest) int { return bytes.Compare(a[:], b[:]) })
-	m.content = d.sum.sum()
+	if d.keyed {
+		m.keyed, m.digests = true, d.key.digests()
+	}
 	if err := soap.Close(&d.s, envelope); err != nil {
 		return nil, err
 	}
@@ -118,7 +120,7 @@ func (d *decoder) enterRoot(envelope soap.Envelope) {
 	if wrong := d.m.wrongRoot(); wrong != "" {
 		d.check.most = max(d.check.most, 1)
 		d.check.found = append(d.check.found, d.m.atRoot("root", wrong))
-		d.check.root(d.m.Root, 0)
+		d.check.root(soap.Name{Local: d.m.Root}, 0)
 		return
 	}
 	if envelope.Annotated {
@@ -129,25 +131,23 @@ func (d *decoder) enterRoot(envelope soap.Envelope) {
 	if d.m.Root == "SmsCallbackRequest" {
 		typ = typeSmsCallbackRequest
 	}
-	d.check.root(d.m.Root, typ)
+	d.check.root(d.s.Name(), typ)
 }
 
 func (d *decoder) reset(document, encoding string, o ReadOptions) {
 	d.s.Reset(document, o.Limits)
 	d.m = &Message{Encoding: encoding, document: document}
 	d.cb = &d.m.Callback
-	d.keepExtra = o.KeepExtra
-	d.sum.reset()
+	d.keepExtra, d.keyed = o.KeepExtra, o.Key
 	d.check.reset(&d.s, MaxViolations)
-	d.digest, d.quiet, d.secretDepth, d.items, d.trees = &d.sum, 0, 0, 0, 0
-	d.path, d.seen = d.path[:0], d.seen[:0]
+	d.secretDepth, d.items, d.trees, d.seen = 0, 0, 0, d.seen[:0]
 }
 
 // release lets go of the document, so that an idle decoder does not keep it in memory.
 func (d *decoder) release() {
 	d.m, d.cb = nil, nil
 	d.s.Reset("", soap.Limits{})
-	clear(d.path[:cap(d.path)])
+	d.key.reset(0)
 	d.check.reset(nil, 0)
 }
 
@@ -222,7 +222,7 @@ func (d *decoder) misplaced(name string) (e edge, found bool) {
 		return edge{}, false
 	case d.s.Depth() == d.root+1:
 		return in(typeCallbackRequest, typeSmsCallbackRequest, typeCallbackData)
-	case d.s.Depth() == d.root+2 && d.path[1] == "Data":
+	case d.s.Depth() == d.root+2 && d.s.Element(d.root+1).Local == "Data":
 		return in(typeCallbackRequest, typeSmsCallbackRequest)
 	}
 	return edge{}, false
@@ -288,7 +288,7 @@ func (d *decoder) kind() callback.Kind {
 	return callback.KindUnknown
 }
 
-// next reads the next token and feeds the digest.
+// next reads the next token, and notes what every token is looked at for: passwords, and the key.
 func (d *decoder) next() (soap.Token, error) {
 	token, err := d.s.Next()
 	if err != nil {
@@ -300,12 +300,8 @@ func (d *decoder) next() (soap.Token, error) {
 	case soap.End:
 		d.stopped()
 	case soap.Text:
-		if d.quiet == 0 {
-			text := d.s.Text()
-			if d.digest == &d.device && len(d.path) == 3 && d.path[2] == "Kind" {
-				text = strings.ToLower(text)
-			}
-			d.digest.text(text)
+		if d.keyed {
+			d.key.text(&d.s)
 		}
 	}
 	return token, nil
@@ -313,70 +309,32 @@ func (d *decoder) next() (soap.Token, error) {
 
 // started deals with the start tag that is current.
 func (d *decoder) started() {
-	name, attrs, depth := d.s.Name(), d.s.Attrs(), d.s.Depth()
-	d.path = append(d.path, name.Local)
 	if d.secretDepth == 0 {
-		for _, a := range attrs {
+		for _, a := range d.s.Attrs() {
 			if isPassword(a.Name.Local) {
 				d.m.secretValue(a)
 			}
 		}
-		if isPassword(name.Local) {
+		if isPassword(d.s.Name().Local) {
 			_, d.secretFrom = d.s.Span()
-			d.secretDepth = depth
+			d.secretDepth = d.s.Depth()
 		}
 	}
-	switch {
-	case d.quiet > 0:
-		return
-	case d.leftOut(name.Local):
-		d.digest.gap()
-		d.quiet = depth
-		return
-	case depth == d.root+1 && name.Local == "Device":
-		d.digest.gap()
-		d.device.reset()
-		d.digest = &d.device
+	if d.keyed {
+		d.key.start(&d.s)
 	}
-	d.digest.start(name, attrs)
 }
 
 // stopped deals with the end tag that is current.
 func (d *decoder) stopped() {
-	from, to := d.s.Span()
-	depth := d.s.Depth() + 1 // of the element that ends
-	d.ended = to
-	d.path = d.path[:len(d.path)-1]
-	if d.secretDepth == depth {
+	if d.secretDepth == d.s.Depth()+1 {
+		from, _ := d.s.Span()
 		d.m.secret(d.secretFrom, from)
 		d.secretDepth = 0
 	}
-	switch {
-	case d.quiet == 0:
-		d.digest.end()
-		if d.digest == &d.device && depth == d.root+1 {
-			d.m.devices = append(d.m.devices, d.device.sum())
-			d.digest = &d.sum
-		}
-	case d.quiet == depth:
-		d.quiet = 0
+	if d.keyed {
+		d.key.end(&d.s)
 	}
-}
-
-// leftOut reports whether the digest leaves out the element whose start tag is current: it has a place of its own in the key,
-// or differs between the attempts of one message.
-func (d *decoder) leftOut(name string) bool {
-	if isPassword(name) {
-		return true
-	}
-	counter := name == "CallbackCount" || name == "MaxCallbackThreshold"
-	switch d.s.Depth() - d.root {
-	case 1:
-		return counter || name == "Username" || name == "RequestId"
-	case 2:
-		return counter && d.path[1] == "Data"
-	}
-	return false
 }
 
 // children reads the content of the current element up to its end tag and hands each child's name to each, which reads the
@@ -453,7 +411,9 @@ func (d *decoder) child(extra *[]callback.Element, inferred []string, each func(
 	d.check.leave()
 	if !known {
 		d.m.cuts = d.m.cuts[:cuts]
-		d.cut(from, d.ended)
+		if _, to := d.s.Span(); d.check.inSight() {
+			d.cut(from, to)
+		}
 		d.check.cut()
 	}
 	return nil
@@ -462,7 +422,7 @@ func (d *decoder) child(extra *[]callback.Element, inferred []string, each func(
 // foreign reports whether a namespace is not the message's: whatever the local name, nobody published an element of it. Elements without a
 // namespace are not foreign: the platform writes some so.
 func (d *decoder) foreign(space string) bool {
-	return space != "" && space != Namespace && space != d.m.space
+	return space != d.m.space && space != "" && space != Namespace
 }
 
 // cut takes a part of the document out of the schema's sight.
@@ -488,6 +448,12 @@ func (d *decoder) item() error {
 // attributes cuts those of the current start tag, of which none is published but xsi:nil, and notes them as extensions unless
 // they are XML Schema's own.
 func (d *decoder) attributes() {
+	if len(d.s.Attrs()) > 0 {
+		d.eachAttribute()
+	}
+}
+
+func (d *decoder) eachAttribute() {
 	for _, a := range d.s.Attrs() {
 		if a.Name.Space == soap.XSI {
 			if a.Name.Local != "nil" {
@@ -518,11 +484,11 @@ const longestName = 200
 // place is the path of the current element, or of one of its attributes. The next call overwrites it.
 func (d *decoder) place(attribute string) []byte {
 	b := d.scratch[:0]
-	for i, name := range d.path {
-		if i > 0 {
+	for depth := d.root; depth <= d.s.Depth(); depth++ {
+		if depth > d.root {
 			b = append(b, '/')
 		}
-		if b = append(b, name...); len(b) > longestName {
+		if b = append(b, d.s.Element(depth).Local...); len(b) > longestName {
 			break
 		}
 	}

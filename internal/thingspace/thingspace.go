@@ -20,10 +20,6 @@
 package thingspace
 
 import (
-	"crypto/sha256"
-	"encoding/binary"
-	"strings"
-
 	"callbackd/internal/callback"
 	"callbackd/internal/soap"
 )
@@ -55,59 +51,15 @@ type Message struct {
 	Violations []Violation
 
 	document string
-	root     int      // where the payload begins
-	space    string   // its namespace
-	content  digest   // of the payload without credentials, RequestId, devices and counters
-	devices  []digest // of each Device, sorted
-	cuts     []span   // what the schema must not see, in order
-	edits    []edit   // what must not be stored as it is, in order
+	root     int    // where the payload begins
+	space    string // its namespace
+	cuts     []span // what the schema must not see, in order
+	edits    []edit // what must not be stored as it is, in order
+	keyed    bool   // digests holds
+	digests  digests
 }
 
-type (
-	digest = [sha256.Size]byte
-	span   struct{ from, to int }
-)
+type span struct{ from, to int }
 
 // MaxExtensions bounds the list of extensions of one message.
 const MaxExtensions = 32
-
-// Key tells whether a message is the same as an earlier one.
-type Key struct {
-	Hash [sha256.Size]byte
-	// Repeat is set for a message without a RequestId: two with the same key are a suspected repeat, and may as well be two
-	// messages with the same content. It MUST NOT be treated as a duplicate.
-	Repeat bool
-}
-
-// Key computes the key of m for a service and the account whose credentials it carried. Messages that an operator sent as a
-// test are never the same as real ones.
-//
-// One RequestId is answered with one message for each device, and by two services when an SMS is sent and then confirmed; so
-// service, account, devices and content all belong to the key. The order of devices and the attempt counters do not, nor does
-// the letter case of a device's Kind.
-func (m *Message) Key(service callback.Service, account string, test bool) Key {
-	buf := []byte("callbackd key 1\n")
-	field := func(s string) {
-		buf = binary.AppendUvarint(buf, uint64(len(s)))
-		buf = append(buf, s...)
-	}
-	if test {
-		field("test")
-	} else {
-		field("")
-	}
-	field(string(service))
-	field(account)
-	field(m.Callback.RequestID)
-	buf = append(buf, m.content[:]...)
-	for _, d := range m.devices {
-		buf = append(buf, d[:]...)
-	}
-	return Key{Hash: sha256.Sum256(buf), Repeat: anonymous(m.Callback.RequestID)}
-}
-
-// anonymous reports whether a RequestId names no request: it is absent, or what .NET writes for a GUID that nobody set. Two
-// notifications under it are two notifications.
-func anonymous(requestID string) bool {
-	return strings.Trim(requestID, "0-{}") == ""
-}

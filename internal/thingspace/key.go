@@ -1,0 +1,169 @@
+package thingspace
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"slices"
+	"strings"
+
+	"callbackd/internal/callback"
+	"callbackd/internal/soap"
+)
+
+// Key tells whether a message is the same as an earlier one.
+type Key struct {
+	Hash [sha256.Size]byte
+	// Repeat is set for a message without a RequestId: two with the same key are a suspected repeat, and may as well be two
+	// messages with the same content. It MUST NOT be treated as a duplicate.
+	Repeat bool
+}
+
+// Key computes the key of m for a service and the account whose credentials it carried. Messages that an operator sent as a
+// test are never the same as real ones.
+//
+// One RequestId is answered with one message for each device, and by two services when an SMS is sent and then confirmed; so
+// service, account, devices and content all belong to the key. The order of devices and the attempt counters do not, nor does
+// the letter case of a device's Kind.
+func (m *Message) Key(service callback.Service, account string, test bool) Key {
+	buf := []byte("callbackd key 1\n")
+	field := func(s string) {
+		buf = binary.AppendUvarint(buf, uint64(len(s)))
+		buf = append(buf, s...)
+	}
+	if test {
+		field("test")
+	} else {
+		field("")
+	}
+	field(string(service))
+	field(account)
+	field(m.Callback.RequestID)
+	sums := m.digests
+	if !m.keyed {
+		sums = digestsOf(m.document)
+	}
+	buf = append(buf, sums.content[:]...)
+	for _, d := range sums.devices {
+		buf = append(buf, d[:]...)
+	}
+	return Key{Hash: sha256.Sum256(buf), Repeat: anonymous(m.Callback.RequestID)}
+}
+
+// anonymous reports whether a RequestId names no request: it is absent, or what .NET writes for a GUID that nobody set. Two
+// notifications under it are two notifications.
+func anonymous(requestID string) bool {
+	return strings.Trim(requestID, "0-{}") == ""
+}
+
+type digest = [sha256.Size]byte
+
+// digests are what a key is made of.
+type digests struct {
+	content digest   // of the payload without credentials, RequestId, devices and counters
+	devices []digest // of each Device, sorted
+}
+
+// keyer digests a payload, token by token.
+type keyer struct {
+	root    int // the depth of the root element
+	sum     canonical
+	device  canonical  // of one Device
+	current *canonical // the one of the two that is being fed
+	quiet   int        // the depth of the element that is left out, or 0
+	devices []digest
+}
+
+func (k *keyer) reset(root int) {
+	k.root, k.quiet, k.devices, k.current = root, 0, nil, &k.sum
+	k.sum.reset()
+}
+
+func (k *keyer) digests() digests {
+	slices.SortFunc(k.devices, func(a, b digest) int { return bytes.Compare(a[:], b[:]) })
+	return digests{k.sum.sum(), k.devices}
+}
+
+// digestsOf reads a document that has been read before.
+func digestsOf(document string) digests {
+	var s soap.Scanner
+	var k keyer
+	s.Reset(document, storedLimits(len(document), soap.Limits{}))
+	_, _ = soap.Open(&s)
+	k.reset(s.Depth())
+	k.start(&s)
+	for s.Depth() >= k.root {
+		token, err := s.Next()
+		switch {
+		case err != nil:
+			return k.digests() // it has been read before: there is none
+		case token == soap.Start:
+			k.start(&s)
+		case token == soap.End:
+			k.end(&s)
+		case token == soap.Text:
+			k.text(&s)
+		}
+	}
+	return k.digests()
+}
+
+// start takes the start tag that is current.
+func (k *keyer) start(s *soap.Scanner) {
+	name := s.Name()
+	switch {
+	case k.quiet > 0:
+		return
+	case k.leftOut(s, name.Local):
+		k.current.gap()
+		k.quiet = s.Depth()
+		return
+	case s.Depth() == k.root+1 && name.Local == "Device":
+		k.current.gap()
+		k.device.reset()
+		k.current = &k.device
+	}
+	k.current.start(name, s.Attrs())
+}
+
+func (k *keyer) text(s *soap.Scanner) {
+	if k.quiet > 0 {
+		return
+	}
+	text := s.Text()
+	if k.current == &k.device && s.Depth() == k.root+2 && s.Element(s.Depth()).Local == "Kind" {
+		text = strings.ToLower(text)
+	}
+	k.current.text(text)
+}
+
+// end takes the end tag that is current.
+func (k *keyer) end(s *soap.Scanner) {
+	depth := s.Depth() + 1 // of the element that ends
+	switch {
+	case k.quiet == 0:
+		k.current.end()
+		if k.current == &k.device && depth == k.root+1 {
+			k.devices = append(k.devices, k.device.sum())
+			k.current = &k.sum
+		}
+	case k.quiet == depth:
+		k.quiet = 0
+	}
+}
+
+// leftOut reports whether the element whose start tag is current is left out: it has a place of its own in the key, or differs between the
+// attempts of one message.
+func (k *keyer) leftOut(s *soap.Scanner, name string) bool {
+	if isPassword(name) {
+		return true
+	}
+	counter := name == "CallbackCount" || name == "MaxCallbackThreshold"
+	switch s.Depth() - k.root {
+	case 1:
+		return counter || name == "Username" || name == "RequestId"
+	case 2:
+		return counter && s.Element(k.root+1).Local == "Data"
+	}
+	return false
+}
