@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"callbackd/internal/app"
+	"callbackd/internal/certificate/certificatetest"
 	"callbackd/internal/config"
 	"callbackd/internal/handler/builtin"
 
@@ -28,7 +29,7 @@ type page map[string]map[string]map[string]bool
 const everything = `data_dir: data
 admin: {listen: 127.0.0.1:0}
 credentials: [{label: main, username: acme, password: s3cret-pass}]
-services: {DeviceUsage: {listen: "127.0.0.1:0", public_url: "http://127.0.0.1:28204/"}}
+services: {DeviceUsage: {listen: "127.0.0.1:0", public_url: "https://127.0.0.1:28204/", tls: {cert_file: chain.pem, key_file: key.pem}}}
 handlers: {audit: {type: log}, events: {type: ndjson, path: events.ndjson}, orders: {type: webhook, url: "http://127.0.0.1:1/"}}
 routes: [{handlers: [audit, events, orders]}]
 accounts: [{name: 0212345678-00001, credentials: main, uws_username: api, uws_password_env: CALLBACKD_TEST_UNSET}]
@@ -38,9 +39,13 @@ registrations: {watch: 1h}
 // scrape runs the whole program and reads its metrics.
 func scrape(t *testing.T) page {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "callbackd.yaml")
-	if err := os.WriteFile(file, []byte(everything), 0o600); err != nil {
-		t.Fatal(err)
+	dir := t.TempDir()
+	file := filepath.Join(dir, "callbackd.yaml")
+	chain, key := certificatetest.New(t, "authority").Issue(t, "localhost")
+	for name, text := range map[string][]byte{"callbackd.yaml": []byte(everything), "chain.pem": chain, "key.pem": key} {
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	c, problems, err := config.Load(file, builtin.Types())
 	if err != nil {

@@ -49,6 +49,7 @@ type panel struct {
 	description string
 	unit        string
 	width       uint32  // of 24
+	tall        bool    // a number as high as lines are
 	queries     []query // of which a number has one
 	thresholds  []step  // beyond which the colour changes
 	runbook     string  // the alert that goes with it
@@ -165,7 +166,11 @@ func (p panel) lines() cog.Builder[dashboard.Panel] {
 }
 
 func (p panel) number() cog.Builder[dashboard.Panel] {
-	b := stat.NewPanelBuilder().Title(p.title).Description(p.description).Datasource(source()).Unit(p.unit).Span(p.width).Height(4).
+	height := uint32(4)
+	if p.tall {
+		height = 8
+	}
+	b := stat.NewPanelBuilder().Title(p.title).Description(p.description).Datasource(source()).Unit(p.unit).Span(p.width).Height(height).
 		Links(p.links()).Targets(p.targets()).Thresholds(p.steps()).NoValue("–").Mappings(p.mappings()).
 		ReduceOptions(common.NewReduceDataOptionsBuilder().Calcs([]string{"lastNotNull"})).
 		ColorMode(common.BigValueColorModeValue).GraphMode(common.BigValueGraphModeArea)
