@@ -107,10 +107,13 @@ func (t *teardown) runTo(log *zap.Logger, last string) error {
 			break
 		}
 		t.steps = t.steps[:len(t.steps)-1]
+		from := time.Now()
 		if err := s.within(stepLimit); err != nil {
 			log.Error("teardown failed", zap.String("step", s.name), zap.Error(err))
 			errs = append(errs, fmt.Errorf("close %s: %w", s.name, err))
+			continue
 		}
+		log.Info("closed", zap.String("step", s.name), zap.Duration("took", time.Since(from)))
 	}
 	return errors.Join(errs...)
 }

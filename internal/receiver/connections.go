@@ -97,7 +97,7 @@ func (l errorLog) Write(line []byte) (int, error) {
 		l.log.Debug("TLS handshake failed", zap.String("error", shown(text)))
 	case strings.HasPrefix(text, "http: Accept error"):
 		l.acceptErrors.Inc()
-		if l.quiet.allows(flood{l.service, msgAccept, reasonAccept}) {
+		if l.quiet.allows(flood{l.service, msgAccept, reasonAccept}, acceptLines) {
 			l.log.Warn(msgAccept, zap.String("error", shown(text)))
 		}
 	case strings.Contains(text, "panic serving"):

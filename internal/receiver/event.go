@@ -62,7 +62,7 @@ func (in *intake) finish(e *event) {
 	case described:
 		in.log.Debug("described", e.fields(took)...)
 	case refused:
-		if e.letter.last() || in.quiet.allows(flood{string(in.service.Info.Service), msgRefused, e.refusal.reason}) {
+		if e.letter.last() || in.quiet.allows(flood{string(in.service.Info.Service), msgRefused, e.refusal.reason}, in.o.LogRefusals) {
 			in.log.Warn(msgRefused, append(e.fields(took),
 				zap.Int("status", e.refusal.status), zap.String("reason", e.refusal.reason), zap.String("error", shown(told(e.err))))...)
 		}

@@ -19,10 +19,9 @@ const (
 	reasonAccept  = "accept"
 )
 
-// quiet keeps a flood from filling the log: of what is refused on one service for one reason, so many lines are written a minute. The
+// quiet keeps a flood from filling the log: of one kind of line, such as a refusal on one service for one reason, so many are written a minute. The
 // others are counted, and at the end of the minute one line sums them up. It is never asked about what an operator has to see.
 type quiet struct {
-	perMinute  int // 0: every line is written
 	log        *zap.Logger
 	suppressed *prometheus.CounterVec
 
@@ -36,13 +35,16 @@ type flood struct{ service, message, reason string }
 // lines are those of the minute under way.
 type lines struct{ written, suppressed int }
 
-func newQuiet(perMinute int, log *zap.Logger, suppressed *prometheus.CounterVec) *quiet {
-	return &quiet{perMinute: perMinute, log: log, suppressed: suppressed, counts: make(map[flood]*lines)}
+func newQuiet(log *zap.Logger, suppressed *prometheus.CounterVec) *quiet {
+	return &quiet{log: log, suppressed: suppressed, counts: make(map[flood]*lines)}
 }
 
-// allows reports whether one more line is to be written. The caller writes it.
-func (q *quiet) allows(f flood) bool {
-	if q.perMinute == 0 {
+// acceptLines are how many lines a minute tell that a listener cannot accept: net/http tries again every second.
+const acceptLines = 3
+
+// allows reports whether one more line is to be written this minute, of at most so many; 0 is no bound. The caller writes it.
+func (q *quiet) allows(f flood, most int) bool {
+	if most == 0 {
 		return true
 	}
 	q.mu.Lock()
@@ -52,7 +54,7 @@ func (q *quiet) allows(f flood) bool {
 		l = &lines{}
 		q.counts[f] = l
 	}
-	if l.written < q.perMinute {
+	if l.written < most {
 		l.written++
 		return true
 	}

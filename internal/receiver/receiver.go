@@ -163,7 +163,7 @@ func New(o Options) (*Receiver, error) {
 	}
 	o.Metrics.inFlightLimit.Add(float64(o.InFlight))
 	r := &Receiver{o: o, memory: newBudget(o.InFlight, len(o.Listeners), o.Metrics.inFlightBytes), up: make(chan struct{}),
-		quiet: newQuiet(o.LogRefusals, o.Log, o.Metrics.suppressed)}
+		quiet: newQuiet(o.Log, o.Metrics.suppressed)}
 	for _, l := range o.Listeners {
 		s, err := r.server(l, &part{budget: r.memory})
 		if err != nil {
