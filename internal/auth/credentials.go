@@ -1,7 +1,6 @@
 package auth
 
 import (
-	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -87,6 +86,7 @@ type digest [sha256.Size]byte
 type pair struct {
 	digest digest
 	match  Match
+	count  func() // one more callback that bore it
 }
 
 // NewCredentialGate builds the gate, or reports every [Problem] at once, joined. allowAnonymous makes the empty pair valid on
@@ -121,8 +121,7 @@ func NewSoleGate(service callback.Service, c Credential, metrics *Metrics) *Cred
 func (g *CredentialGate) add(username string, password Password, services []callback.Service, match Match) {
 	d := g.digest(username, password.reveal())
 	for _, s := range services {
-		g.pairs[s] = append(g.pairs[s], pair{d, match})
-		g.metrics.showCredential(s, match)
+		g.pairs[s] = append(g.pairs[s], pair{d, match, g.metrics.credential(s, match)})
 	}
 }
 
@@ -131,35 +130,36 @@ func (g *CredentialGate) add(username string, password Password, services []call
 func newDigest() func(username, password string) digest {
 	var key [sha256.Size]byte
 	_, _ = rand.Read(key[:]) // does not fail: it would end the program
-	return func(username, password string) (d digest) {
-		var length [8]byte // parts ("ab", "c") from ("a", "bc")
-		binary.BigEndian.PutUint64(length[:], uint64(len(username)))
-		mac := hmac.New(sha256.New, key[:])
-		mac.Write(length[:])
-		mac.Write([]byte(username))
-		mac.Write([]byte(password))
-		mac.Sum(d[:0])
-		return d
+	return func(username, password string) digest {
+		text := append(make([]byte, 0, 256), key[:]...)                   // on the stack, for a pair of any usual length
+		text = binary.BigEndian.AppendUint64(text, uint64(len(username))) // parts ("ab", "c") from ("a", "bc")
+		text = append(text, username...)
+		text = append(text, password...)
+		return sha256.Sum256(text) // which nobody sees, so that nobody can lengthen what it is of
 	}
 }
 
 // Check finds the pair among those of the service, or returns [ErrCredentials], and counts either. It compares with all of
 // them, whichever matches, so its time depends on the length of what was sent and on the service alone.
 func (g *CredentialGate) Check(service callback.Service, username, password string) (Match, error) {
-	match, err := g.find(service, username, password)
-	g.metrics.countCredential(service, match, err)
-	return match, err
+	found, err := g.find(service, username, password)
+	if err != nil {
+		g.metrics.countMismatch(service)
+		return Match{}, err
+	}
+	found.count()
+	return found.match, nil
 }
 
-func (g *CredentialGate) find(service callback.Service, username, password string) (Match, error) {
+func (g *CredentialGate) find(service callback.Service, username, password string) (*pair, error) {
 	sent, pairs, found := g.digest(username, password), g.pairs[service], -1
 	for i := range pairs {
 		found = subtle.ConstantTimeSelect(subtle.ConstantTimeCompare(sent[:], pairs[i].digest[:]), i, found)
 	}
 	if found < 0 {
-		return Match{}, ErrCredentials
+		return nil, ErrCredentials
 	}
-	return pairs[found].match, nil
+	return &pairs[found], nil
 }
 
 // Covers reports whether any pair is valid on the service: if not, its listener would refuse everything.

@@ -57,20 +57,18 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	return m
 }
 
-func (m *Metrics) showCredential(s callback.Service, match Match) {
-	if m != nil {
-		m.matches.WithLabelValues(string(s), match.Label, match.ID)
-		m.failures.WithLabelValues(string(s))
+// credential shows a pair's zero, and returns what counts the callbacks that bear it.
+func (m *Metrics) credential(s callback.Service, match Match) func() {
+	if m == nil {
+		return func() {}
 	}
+	m.failures.WithLabelValues(string(s))
+	return m.matches.WithLabelValues(string(s), match.Label, match.ID).Inc
 }
 
-func (m *Metrics) countCredential(s callback.Service, match Match, err error) {
-	switch {
-	case m == nil:
-	case err != nil:
+func (m *Metrics) countMismatch(s callback.Service) {
+	if m != nil {
 		m.failures.WithLabelValues(string(s)).Inc()
-	default:
-		m.matches.WithLabelValues(string(s), match.Label, match.ID).Inc()
 	}
 }
 

@@ -152,6 +152,24 @@ func (g *gunzipReader) Read(p []byte) (n int, err error) {
 	return n, err
 }
 
+// media is a Content-Type and what is made of it.
+type media struct {
+	header, charset string
+	familiar        bool
+	err             error
+}
+
+// mediaType judges the Content-Type. A sender's is most often the same as its last.
+func (in *intake) mediaType(header string) (charset string, familiar bool, err error) {
+	last := in.media.Load()
+	if last == nil || last.header != header {
+		last = &media{header: header}
+		last.charset, last.familiar, last.err = mediaType(header)
+		in.media.Store(last)
+	}
+	return last.charset, last.familiar, last.err
+}
+
 // mediaType judges the Content-Type. The platform's own is not published, so a missing or unfamiliar one is taken; only what is
 // certainly another protocol is refused.
 func mediaType(header string) (charset string, familiar bool, err error) {

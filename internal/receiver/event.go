@@ -81,7 +81,8 @@ func (in *intake) tells(e *event) bool {
 // fields tell what arrived: in a refusal, all that the platform's support needs to send it again. What comes from the sender is
 // shortened, and is none of what the message is about: no identifier, text or name but the request's.
 func (e *event) fields(took time.Duration) []zapcore.Field {
-	fields := []zapcore.Field{zap.String("source", e.sourceText()), zap.Duration("took", took)}
+	const most = 20 // as far as is known now
+	fields := append(make([]zapcore.Field, 0, most), zap.String("source", e.sourceText()), zap.Duration("took", took))
 	if e.trace != nil {
 		fields = append(fields, zap.String("trace_id", e.trace.id()))
 	}

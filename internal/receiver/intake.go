@@ -38,6 +38,7 @@ type intake struct {
 	counters *serviceMetrics
 	log      *zap.Logger
 	ordinary atomic.Uint64 // acknowledgements with nothing out of the ordinary
+	media    atomic.Pointer[media]
 	// lost is set on the intake of what was sent to a path without a service. It is counted for the first service of the
 	// listener, which is most often the only one.
 	lost bool
@@ -92,7 +93,7 @@ func (in *intake) serve(w http.ResponseWriter, r *http.Request, e *event) error 
 	origin, err := in.o.Network.Load().Admit(in.service.Info.Service, r.RemoteAddr, r.Header["X-Forwarded-For"])
 	e.source = origin.Addr
 	e.contentType = r.Header.Get("Content-Type")
-	charset, familiar, mediaErr := mediaType(e.contentType)
+	charset, familiar, mediaErr := in.mediaType(e.contentType)
 	if strings.HasPrefix(e.contentType, "application/soap+xml") {
 		e.version = soap.V12 // until the envelope says better
 	}
@@ -166,12 +167,25 @@ func (in *intake) salvage(e *event, body []byte, o thingspace.ReadOptions) {
 func (in *intake) store(r *http.Request, e *event, m *thingspace.Message, deadline time.Time) (err error) {
 	arrival := in.arrival(r, e, m)
 	e.entry = arrival.Entry
-	ctx, cancel := context.WithDeadline(context.WithoutCancel(r.Context()), deadline)
-	defer cancel()
 	appending := e.trace.step("append")
-	e.receipt, err = in.o.Store.Append(ctx, arrival)
+	e.receipt, err = in.o.Store.Append(until{context.WithoutCancel(r.Context()), deadline}, arrival)
 	appending.end(err)
 	return err
+}
+
+// until is a context that is over at a time, which an append asks for once and does not wait for: so it needs no timer.
+type until struct {
+	context.Context
+	at time.Time
+}
+
+func (u until) Deadline() (time.Time, bool) { return u.at, true }
+
+func (u until) Err() error {
+	if !time.Now().Before(u.at) {
+		return context.DeadlineExceeded
+	}
+	return nil
 }
 
 // arrival is what the inbox stores of a message.

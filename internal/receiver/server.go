@@ -79,7 +79,7 @@ func (r *Receiver) routes(services []Service, ack Ack, memory *part) (http.Handl
 		return &intake{Receiver: r, service: s, form: ack, memory: memory, counters: r.o.Metrics.service(name),
 			log: r.o.Log.With(zap.String("service", string(name)))}
 	}
-	router := chi.NewRouter()
+	router, known := chi.NewRouter(), direct{}
 	taken := map[string]callback.Service{}
 	for _, s := range services {
 		path, name := s.Path, s.Info.Service
@@ -93,10 +93,12 @@ func (r *Receiver) routes(services []Service, ack Ack, memory *part) (http.Handl
 			return nil, fmt.Errorf("path %q of %s: begin it with / and leave out { } *", path, name)
 		}
 		taken[path] = name
+		takes := intake(s)
+		known[path] = takes
 		if path == "/" && len(services) == 1 {
 			path = "/*"
 		}
-		router.Handle(path, intake(s))
+		router.Handle(path, takes)
 	}
 	for _, s := range services {
 		// A URL registered with a slash too many is not to lose its callbacks, unless that is another service's.
@@ -108,7 +110,20 @@ func (r *Receiver) routes(services []Service, ack Ack, memory *part) (http.Handl
 	lost.lost = true
 	router.NotFound(lost.ServeHTTP)
 	router.MethodNotAllowed(lost.ServeHTTP) // a method that the router has never heard of
-	return router, nil
+	known[""] = router
+	return known, nil
+}
+
+// direct leads the paths that are written out to their intakes, for which a router would make a context and a request of its own, and
+// leaves the others to the router, which stands under no path.
+type direct map[string]http.Handler
+
+func (d direct) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	handler := d[r.URL.Path]
+	if handler == nil || r.URL.RawPath != "" {
+		handler = d[""]
+	}
+	handler.ServeHTTP(w, r)
 }
 
 func (s *server) serve() error {
