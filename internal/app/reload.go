@@ -122,7 +122,7 @@ func (r *reloader) reload(cause string) ReloadAnswer {
 		if err == nil {
 			p.Severity = config.Warning // none keeps it from being in force
 		}
-		if err == nil || p.Severity == config.Fatal {
+		if err == nil || p.Severity >= config.Unread {
 			answer.Problems = append(answer.Problems, p.String())
 		}
 	}

@@ -198,3 +198,13 @@ func (e *env) load() (*config.Config, config.Problems, error) {
 	}
 	return c, problems, err
 }
+
+// loadToOperate reads the configuration for a command that works on the inbox, for which callbackd's secrets, certificates and environment are
+// not needed: who runs the command need not have them.
+func (e *env) loadToOperate() (*config.Config, error) {
+	c, _, err := e.load()
+	if invalid, ok := errors.AsType[*config.Invalid](err); ok && invalid.Readable != nil {
+		return invalid.Readable, nil
+	}
+	return c, err
+}

@@ -248,7 +248,7 @@ func (e *env) changeDead(c *cobra.Command, name string,
 		case f.all && !yes && !*dry:
 			return usagef("this gives up every dead letter: say --yes as well, or look first with --dry-run")
 		}
-		c, _, err := e.load()
+		c, err := e.loadToOperate()
 		if err != nil {
 			return err
 		}

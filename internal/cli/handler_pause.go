@@ -29,7 +29,7 @@ func (e *env) handlerList() *cobra.Command {
 	}
 	o := output(c)
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, _, err := e.load()
+		c, err := e.loadToOperate()
 		if err != nil {
 			return err
 		}
@@ -112,7 +112,7 @@ func (e *env) setPaused(c *cobra.Command, name string, do func(*app.Operator, co
 	c.ValidArgsFunction = e.completeHandlers
 	o := output(c)
 	c.RunE = func(cmd *cobra.Command, args []string) error {
-		c, _, err := e.load()
+		c, err := e.loadToOperate()
 		if err != nil {
 			return err
 		}
@@ -137,7 +137,7 @@ func (e *env) setPaused(c *cobra.Command, name string, do func(*app.Operator, co
 
 // completeHandlers has the shell complete the name of a configured handler.
 func (e *env) completeHandlers(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-	c, _, err := e.load()
+	c, err := e.loadToOperate()
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveError
 	}

@@ -39,7 +39,7 @@ func (e *env) withReader(ctx context.Context, do func(*sqlite.Reader) error) err
 
 // withInbox is withReader for what needs the configuration too.
 func (e *env) withInbox(ctx context.Context, do func(*config.Config, *sqlite.Reader) error) error {
-	c, _, err := e.load()
+	c, err := e.loadToOperate()
 	if err != nil {
 		return err
 	}

@@ -24,7 +24,7 @@ func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m))
 
 // change selects entries and hands their numbers to do.
 func (e *env) change(ctx context.Context, q inbox.Query, do func(*config.Config, []int64) error) error {
-	c, _, err := e.load()
+	c, err := e.loadToOperate()
 	if err != nil {
 		return err
 	}
@@ -102,7 +102,7 @@ func (e *env) inboxRelease() *cobra.Command {
 			if len(args) > 0 || f.chosen(cmd) || f.all {
 				return usagef("--restored takes all that is held: name no entries beside it")
 			}
-			c, _, err := e.load()
+			c, err := e.loadToOperate()
 			if err != nil {
 				return err
 			}
@@ -153,7 +153,7 @@ func (e *env) inboxErase() *cobra.Command {
 		if *device == "" {
 			return usagef("name the device with --device")
 		}
-		c, _, err := e.load()
+		c, err := e.loadToOperate()
 		if err != nil {
 			return err
 		}
@@ -228,7 +228,7 @@ func (e *env) inboxRestore() *cobra.Command {
 	}
 	dry, o := dryRun(c), output(c)
 	c.RunE = func(cmd *cobra.Command, args []string) error {
-		c, _, err := e.load()
+		c, err := e.loadToOperate()
 		if err != nil {
 			return err
 		}

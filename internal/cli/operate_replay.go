@@ -51,7 +51,7 @@ func (e *env) inboxReplay() *cobra.Command {
 		if err := request.Validate(); err != nil {
 			return err
 		}
-		c, _, err := e.load()
+		c, err := e.loadToOperate()
 		if err != nil {
 			return err
 		}

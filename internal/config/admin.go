@@ -25,7 +25,7 @@ func (a *Admin) readToken(d *decoder) {
 	token, err := d.readSecretFile(a.TokenFile, "token")
 	switch {
 	case err != nil:
-		d.at(at, Fatal, "%s", err)
+		d.at(at, Unread, "%s", err)
 	case len(token) < shortestToken:
 		d.at(at, Fatal, "%s holds a token of less than %d characters, which can be guessed: `openssl rand -hex 32` makes one", a.TokenFile, shortestToken)
 	case !bearerToken.MatchString(token):
@@ -65,7 +65,7 @@ func (a *Admin) readWebConfig(d *decoder) {
 		if strings.HasPrefix(text, "crypto/bcrypt") {
 			advice = ": basic_auth_users has bcrypt hashes, which `htpasswd -nB NAME` makes"
 		}
-		d.at(at, Fatal, "%s: %s%s", a.WebConfigFile, strings.Join(strings.Fields(text), " "), advice)
+		d.at(at, Unread, "%s: %s%s", a.WebConfigFile, strings.Join(strings.Fields(text), " "), advice)
 		d.spoil(at)
 		return
 	}

@@ -277,8 +277,12 @@ func Load(path string, types []handler.Type) (*Config, Problems, error) {
 	}
 	c, problems := parse(path, filepath.Dir(abs), text, types, othersRead(path))
 	c.sources.note(abs, text)
-	if problems.Worst() >= Fatal {
-		return nil, problems, &Invalid{problems, c.sources, c.DataDir}
+	switch invalid := (&Invalid{Problems: problems, Sources: c.sources, DataDir: c.DataDir}); problems.Worst() {
+	case Unread:
+		invalid.Readable = c
+		return nil, problems, invalid
+	case Fatal:
+		return nil, problems, invalid
 	}
 	return c, problems, nil
 }

@@ -54,10 +54,10 @@ func TestLoad(t *testing.T) {
 				}
 			}
 			c, problems, err := config.Load(configuration, builtin.Types())
-			if (err != nil) != (problems.Worst() == config.Fatal) {
+			if (err != nil) != (problems.Worst() >= config.Unread) {
 				t.Errorf("error %v with problems\n%s", err, lines(problems))
 			}
-			if problems.Worst() >= config.Fatal && c != nil {
+			if problems.Worst() >= config.Unread && c != nil {
 				t.Error("a configuration that nothing can start with was returned")
 			}
 			compare(t, path, archive, "problems", strings.NewReplacer(dir, "$DIR", typeNames(), "$TYPES").Replace(lines(problems)))
@@ -103,7 +103,7 @@ func reload(t *testing.T, dir string, c *config.Config) {
 		}
 	}
 	again, problems := config.Parse("effective.yaml", dir, []byte(restored), builtin.Types())
-	if problems.Worst() >= config.Fatal {
+	if problems.Worst() >= config.Unread {
 		t.Fatalf("the effective configuration cannot be read:\n%s%s", lines(problems), restored)
 	}
 	second, err := again.Effective()
@@ -328,7 +328,7 @@ func FuzzParse(f *testing.F) {
 				t.Errorf("problem without a place: %+v", p)
 			}
 		}
-		if problems.Worst() < config.Fatal {
+		if problems.Worst() < config.Unread {
 			reload(t, dir, c)
 		}
 	})

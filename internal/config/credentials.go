@@ -87,17 +87,17 @@ func (cred *Credential) readPassword(d *decoder, path string) {
 	if cred.PasswordFile == "" || d.isSpoiled(path) {
 		return
 	}
-	bad := func(format string, args ...any) {
-		d.at(path, Fatal, format, args...)
+	bad := func(s Severity, format string, args ...any) {
+		d.at(path, s, format, args...)
 		d.spoil(path)
 	}
 	if !cred.Password.IsZero() {
-		bad("stands beside password: give one of the two")
+		bad(Fatal, "stands beside password: give one of the two")
 		return
 	}
 	password, err := d.readPasswordFile(cred.PasswordFile)
 	if err != nil {
-		bad("%s", err)
+		bad(Unread, "%s", err)
 		return
 	}
 	if othersRead(cred.PasswordFile) {

@@ -42,10 +42,10 @@ func (d *decoder) expand(n *yaml.Node, t reflect.Type, path string) (_ *yaml.Nod
 			d.bad(n, path, "has a ${ that begins no ${NAME} of an environment variable: write $${ for the two characters themselves")
 			ok = false
 		case !set && t == secretType && !environmentName.MatchString(name): // which may be the secret itself
-			d.bad(n, path, "has a ${NAME} of an environment variable that is not set: set it for callbackd, or write $${ for the two characters themselves")
+			d.unset(n, path, "has a ${NAME} of an environment variable that is not set: set it for callbackd, or write $${ for the two characters themselves")
 			ok = false
 		case !set:
-			d.bad(n, path, "the environment variable %s is not set: set it for callbackd, or write $${ for the two characters themselves", clip(name))
+			d.unset(n, path, "the environment variable %s is not set: set it for callbackd, or write $${ for the two characters themselves", clip(name))
 			ok = false
 		}
 		d.expansions = append(d.expansions, expansion{path, name, value})
@@ -53,6 +53,16 @@ func (d *decoder) expand(n *yaml.Node, t reflect.Type, path string) (_ *yaml.Nod
 	})
 	d.expanded[path] = n.Value
 	return scalarOf(n, text, t), ok
+}
+
+// unset notes that a variable is not set. An operator's command can do without what it does not look at.
+func (d *decoder) unset(n *yaml.Node, path, format string, args ...any) {
+	severity := Unread
+	if path == "data_dir" || within(path, "inbox") || within(path, "limits") || within(path, "routes") {
+		severity = Fatal
+	}
+	d.spoil(path)
+	d.add(placeOf(n), path, severity, format, args...)
 }
 
 // scalarOf is n with another text, which is no other kind of value than the key takes.

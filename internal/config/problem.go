@@ -16,11 +16,14 @@ const (
 	// Unregistrable is what keeps a listener from being registered: a URL that the platform would refuse, a log-in without a password.
 	// `check` refuses it; `serve` only warns, for what was registered long ago is received all the same.
 	Unregistrable
+	// Unread is what keeps callbackd from starting, and an operator's command from nothing: a secret, certificate or variable that whoever
+	// runs the command has not, and callbackd may well have.
+	Unread
 	// Fatal keeps the program from starting.
 	Fatal
 )
 
-func (s Severity) String() string { return [...]string{"warning", "error", "error"}[s] }
+func (s Severity) String() string { return [...]string{"warning", "error", "error", "error"}[s] }
 
 // Problem is something wrong, with its place.
 type Problem struct {
@@ -64,12 +67,14 @@ type Invalid struct {
 	Sources Sources
 	// DataDir is data_dir, if that much can be told.
 	DataDir string
+	// Readable is the configuration without what is [Unread], if nothing else is wrong. Nothing can be received with it.
+	Readable *Config
 }
 
 func (e *Invalid) Error() string {
 	var lines []string
 	for _, p := range e.Problems {
-		if p.Severity == Fatal {
+		if p.Severity >= Unread {
 			lines = append(lines, p.String())
 		}
 	}

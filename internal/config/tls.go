@@ -51,7 +51,7 @@ func (t *TLS) read(d *decoder, path string) {
 			if texts[i], err = d.read(f.file); err == nil {
 				continue
 			}
-			d.at(path+f.key, Fatal, "%s: mend the path, or let the user that callbackd runs as read the file", err)
+			d.at(path+f.key, Unread, "%s: mend the path, or let the user that callbackd runs as read the file", err)
 		}
 		complete = false
 	}
