@@ -1,140 +1,121 @@
 package e2e_test
 
 import (
-	"bytes"
 	"context"
+	"crypto/sha256"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
 	"os"
-	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"callbackd/internal/callback"
+	"callbackd/internal/inbox"
+	"callbackd/internal/inbox/sqlite"
 	"callbackd/internal/thingspace/platform"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
 )
 
-// TestARestartOnPassedSocketsFailsNoPost holds the sockets as systemd does, restarts a loaded receiver again and again, and has every post
-// answered by an ack, also those that are sent while no receiver runs. A post has failed if its sender was told anything but an ack: an
-// error of his HTTP client, or another status. The client is net/http's, which by itself sends again only what it has not begun to send.
-func TestARestartOnPassedSocketsFailsNoPost(t *testing.T) {
-	const restarts, enough, waiting = 4, 100, 6
-	r := newCrashReceiver(t)
-	r.passSockets()
-	load := &steadyLoad{t: t, url: r.url, acked: make(map[string]bool)}
-	r.start()
-	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
-	var sending sync.WaitGroup
-	for range 4 {
-		sending.Go(func() { load.send(ctx, &http.Transport{}) })
-		sending.Go(func() { load.send(ctx, &http.Transport{DisableKeepAlives: true}) })
-	}
-	for range restarts {
-		load.goOn(enough)
-		r.terminate()
-		until(t, "posts wait in the kernel's queue", func() bool { return load.unanswered.Load() >= waiting })
-		r.start()
-	}
-	load.goOn(enough)
-	stop()
-	sending.Wait()
-	t.Logf("%d posts over %d restarts; the longest took %s", len(load.acked), restarts, load.longest)
-	r.settle()
-	r.terminate()
-	r.check(load.acked)
-}
-
-// passSockets binds the receiver's sockets here, and has it started with them.
-func (r *crashReceiver) passSockets() {
-	r.t.Helper()
-	var files []*os.File
-	for _, address := range []string{r.url, r.admin} {
-		l, err := net.Listen("tcp", strings.Trim(strings.TrimPrefix(address, "http://"), "/"))
-		if err != nil {
-			r.t.Fatal(err)
-		}
-		r.t.Cleanup(func() { _ = l.Close() })
-		file, err := l.(*net.TCPListener).File()
-		if err != nil {
-			r.t.Fatal(err)
-		}
-		r.t.Cleanup(func() { _ = file.Close() })
-		files = append(files, file)
-	}
-	r.command = func() *exec.Cmd {
-		// The process's own number is in LISTEN_PID, which its parent cannot know beforehand.
-		cmd := exec.Command("sh", "-c", `LISTEN_PID=$$ exec "$0" serve --config "$1"`, r.program, r.config)
-		cmd.Env = append(os.Environ(), "LISTEN_FDS=2", "LISTEN_FDNAMES=DeviceUsage:admin")
-		cmd.ExtraFiles = files
-		return cmd
+// TestRestartRefuses does to a receiver what the kubelet does to the one replica on Kubernetes: SIGTERM, and when the process has ended
+// another on the same volume and the same port. It measures how long connections are refused meanwhile. What Kubernetes itself takes
+// to make a pod, and the lame duck, come on top.
+func TestRestartRefuses(t *testing.T) {
+	for _, entries := range []int{0, 50_000} {
+		t.Run(fmt.Sprintf("%d entries", entries), func(t *testing.T) {
+			r := newCrashReceiver(t)
+			fill(t, filepath.Join(filepath.Dir(r.config), "data"), entries)
+			r.start()
+			ctx, stop := context.WithCancel(t.Context())
+			defer stop()
+			connects := make(chan struct{}, 1)
+			refused := make(chan time.Duration, 1)
+			go func() {
+				refused <- refusal(ctx, strings.TrimSuffix(strings.TrimPrefix(r.url, "http://"), "/"), connects)
+			}()
+			<-connects
+			r.terminate()
+			r.start()
+			gap := <-refused
+			if ctx.Err() != nil {
+				t.Fatal("nothing could connect any more")
+			}
+			t.Logf("connections were refused for %s", gap.Round(time.Millisecond))
+			if most := 10 * time.Second; gap <= 0 || gap > most {
+				t.Errorf("connections were refused for %s, want more than nothing and at most %s", gap, most)
+			}
+			r.terminate()
+		})
 	}
 }
 
-// steadyLoad are senders that go on whatever becomes of the receiver.
-type steadyLoad struct {
-	t                *testing.T
-	url              string
-	unanswered, acks atomic.Int64
-
-	mu      sync.Mutex
-	acked   map[string]bool
-	longest time.Duration
-}
-
-// goOn waits for n acks more.
-func (l *steadyLoad) goOn(n int64) {
-	l.t.Helper()
-	from := l.acks.Load()
-	until(l.t, fmt.Sprintf("%d posts more are acknowledged", n), func() bool { return l.acks.Load() >= from+n })
-}
-
-func (l *steadyLoad) send(ctx context.Context, transport *http.Transport) {
-	client := &http.Client{Transport: transport, Timeout: time.Minute}
-	defer client.CloseIdleConnections()
-	rate := time.NewTicker(5 * time.Millisecond)
-	defer rate.Stop()
+// refusal connects again and again, says when it could for the first time, and returns how long it then could not.
+func refusal(ctx context.Context, address string, connects chan<- struct{}) time.Duration {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	var dialer net.Dialer
+	var since time.Time
 	for {
+		at := time.Now()
+		conn, err := dialer.DialContext(ctx, "tcp", address)
+		switch {
+		case err == nil && !since.IsZero():
+			conn.Close()
+			return time.Since(since)
+		case err == nil:
+			conn.Close()
+			select {
+			case connects <- struct{}{}:
+			default:
+			}
+		case ctx.Err() != nil:
+			return 0
+		case since.IsZero():
+			since = at
+		}
 		select {
-		case <-rate.C:
+		case <-tick.C:
 		case <-ctx.Done():
-			return
+			return 0
 		}
-		id := fmt.Sprintf("request-%d", crashMessages.Add(1))
-		message, err := platform.Fill(platform.NewGenerator(crashMessages.Add(1), credentials).Message(callback.DeviceUsage), credentials, id)
-		if err != nil {
-			l.t.Errorf("fill: %v", err)
-			return
-		}
-		l.unanswered.Add(1)
-		from := time.Now()
-		err = post(client, l.url, message)
-		l.unanswered.Add(-1)
-		if err != nil {
-			l.t.Errorf("%s, after %s: %v", id, time.Since(from), err)
-			continue
-		}
-		l.acks.Add(1)
-		l.mu.Lock()
-		l.acked[id], l.longest = true, max(l.longest, time.Since(from))
-		l.mu.Unlock()
 	}
 }
 
-func post(client *http.Client, url string, message []byte) error {
-	response, err := client.Post(url, "text/xml; charset=utf-8", bytes.NewReader(message))
+// fill stores callbacks that have been handled.
+func fill(t *testing.T, dir string, entries int) {
+	t.Helper()
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	store, err := sqlite.Open(t.Context(), sqlite.Options{Dir: dir, Log: zap.NewNop(), Metrics: inbox.NewMetrics(prometheus.NewRegistry()), NoReceiver: true})
 	if err != nil {
-		return err
+		t.Fatal(err)
 	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err == nil && response.StatusCode != http.StatusOK {
-		err = fmt.Errorf("status %d: %s", response.StatusCode, body)
+	message := platform.NewGenerator(1, platform.Credentials{}).Message(callback.DeviceUsage)
+	next := make(chan int)
+	var appending sync.WaitGroup
+	for range 256 { // so many share a commit
+		appending.Go(func() {
+			for n := range next {
+				id := fmt.Sprintf("filling-%d", n)
+				if _, err := store.Append(t.Context(), inbox.Arrival{Key: inbox.NewKey(id, sha256.Sum256([]byte(id))), Entry: inbox.Entry{
+					ReceivedAt: time.Now(), Service: string(callback.DeviceUsage), Kind: string(callback.KindUsage), Account: "main", RequestID: id, Body: message,
+				}}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
 	}
-	return err
+	for n := range entries {
+		next <- n
+	}
+	close(next)
+	appending.Wait()
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
 }
