@@ -41,38 +41,57 @@ func TestMain(m *testing.M) {
 // check renders the chart with values, lints it and validates what came out, and returns that, or what is wrong.
 func check(t *testing.T, dir string, values []byte) (manifests, problem string) {
 	t.Helper()
-	tool.once.Do(func() {
-		folder, err := os.MkdirTemp("", "callbackd-chart-")
-		if err != nil {
-			tool.err = err
-			return
-		}
-		tool.path = filepath.Join(folder, "kubernetes")
-		build := exec.Command("go", "build", "-o", tool.path, ".")
-		build.Dir = "../tools/kubernetes"
-		build.Env = append(os.Environ(), "GOFLAGS=", "GOWORK=off")
-		if out, err := build.CombinedOutput(); err != nil {
-			tool.err = fmt.Errorf("build internal/tools/kubernetes: %w\n%s", err, out)
-		}
-	})
+	return run(t, "check", dir, "testdata/schemas", write(t, values))
+}
+
+// conform validates manifests, and returns what is wrong with them.
+func conform(t *testing.T, manifests string) (problem string) {
+	t.Helper()
+	_, problem = run(t, "conform", "testdata/schemas", write(t, []byte(manifests)))
+	return problem
+}
+
+// run runs the tool.
+func run(t *testing.T, args ...string) (out, problem string) {
+	t.Helper()
+	tool.once.Do(build)
 	if tool.err != nil {
 		t.Fatal(tool.err)
 	}
-	file := filepath.Join(t.TempDir(), "values.yaml")
-	if err := os.WriteFile(file, values, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), tool.path, "check", dir, "testdata/schemas", file)
-	var out, errOut bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &errOut
+	cmd := exec.CommandContext(t.Context(), tool.path, args...)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	var exit *exec.ExitError
 	switch err := cmd.Run(); {
 	case errors.As(err, &exit):
-		return "", errOut.String()
+		return "", stderr.String()
 	case err != nil:
 		t.Fatal(err)
 	}
-	return out.String(), ""
+	return stdout.String(), ""
+}
+
+func build() {
+	folder, err := os.MkdirTemp("", "callbackd-chart-")
+	if err != nil {
+		tool.err = err
+		return
+	}
+	tool.path = filepath.Join(folder, "kubernetes")
+	cmd := exec.Command("go", "build", "-o", tool.path, ".")
+	cmd.Dir = "../tools/kubernetes"
+	if out, err := cmd.CombinedOutput(); err != nil {
+		tool.err = fmt.Errorf("build internal/tools/kubernetes: %w\n%s", err, out)
+	}
+}
+
+func write(t *testing.T, text []byte) (path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "input.yaml")
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // object is a manifest, as far as the tests look at it.

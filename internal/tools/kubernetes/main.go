@@ -2,6 +2,7 @@
 // packages: those programs take several times as long to build, for all that talks to clusters.
 //
 //	kubernetes check CHART SCHEMAS [VALUES]   prints what the chart makes of the values, NOTES.txt last; exit code 1 if anything is wrong
+//	kubernetes conform SCHEMAS MANIFESTS      exit code 1 if a manifest is not what its kind takes
 //	kubernetes schemas SWAGGER CRDS OUT       makes the JSON schemas of SCHEMAS
 package main
 
@@ -42,10 +43,16 @@ func run(args []string, out io.Writer) error {
 	switch {
 	case len(args) >= 3 && len(args) <= 4 && args[0] == "check":
 		return check(out, args[1], args[2], args[3:])
+	case len(args) == 3 && args[0] == "conform":
+		manifests, err := os.ReadFile(args[2])
+		if err != nil {
+			return err
+		}
+		return conform(args[1], manifests)
 	case len(args) == 4 && args[0] == "schemas":
 		return schemas(args[1], args[2], args[3])
 	}
-	return errors.New("usage: kubernetes check CHART SCHEMAS [VALUES] | kubernetes schemas SWAGGER CRDS OUT")
+	return errors.New("usage: kubernetes check CHART SCHEMAS [VALUES] | kubernetes conform SCHEMAS MANIFESTS | kubernetes schemas SWAGGER CRDS OUT")
 }
 
 // check renders first, for a linter tells less of values that the schema refuses.
