@@ -455,6 +455,29 @@ func monitoring(t *testing.T, r *rendered) {
 			t.Errorf("the PrometheusRule has the groups\n%s\nwant\n%s", got, sortedJSON(t, want))
 		}
 	}
+	if has(r.objects, "ServiceMonitor") {
+		type endpoint struct {
+			Port, Path  string
+			HonorLabels bool `yaml:"honorLabels"`
+			Relabelings []struct {
+				TargetLabel string `yaml:"targetLabel"`
+				Replacement string
+			}
+		}
+		m := decode[struct {
+			Selector  selector
+			Endpoints []endpoint
+		}](t, only(t, r.objects, "ServiceMonitor", ""))
+		for key, value := range m.Selector.MatchLabels {
+			if only(t, r.objects, "Service", "-admin").Metadata.Labels[key] != value {
+				t.Errorf("the ServiceMonitor selects by %s=%s, which the admin Service has not", key, value)
+			}
+		}
+		e := m.Endpoints[0]
+		if e.Port != "admin" || e.Path != "/metrics" || !e.HonorLabels || e.Relabelings[0].TargetLabel != "job" || e.Relabelings[0].Replacement != "callbackd" {
+			t.Errorf("the rules want the job callbackd and honored labels; the ServiceMonitor has %+v", e)
+		}
+	}
 	if r.name != "everything" {
 		return
 	}
