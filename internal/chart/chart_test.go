@@ -406,7 +406,7 @@ func (p podSpec) Sysctls() (names []string) {
 func grace(t *testing.T, r *rendered) {
 	const (
 		platform = 4 * time.Second  // it waits as long
-		margins  = 40 * time.Second // what package app gives the steps beyond what they are told
+		margins  = 55 * time.Second // what package app gives the steps beyond what they are told: 8 times 5 s, and 15 s to close a handler
 	)
 	s := r.config.Shutdown
 	if grace, least := time.Duration(r.pod.TerminationGracePeriodSeconds)*time.Second, s.LameDuck+s.Drain+s.Grace+margins; grace <= least {

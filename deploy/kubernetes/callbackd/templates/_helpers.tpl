@@ -113,7 +113,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{/* Longer than callbackd takes to stop at its longest: it gives every step some seconds beyond what it is told. */}}
 {{- define "callbackd.grace" -}}
 {{- $shutdown := include "callbackd.shutdown" . | fromJson }}
-{{- $sum := 45 }}
+{{- $sum := 60 }}
 {{- range $name := list "lame_duck" "drain" "grace" }}
 {{- $sum = add $sum (include "callbackd.seconds" (dict "name" $name "text" (get $shutdown $name | toString)) | int) }}
 {{- end }}
