@@ -8,8 +8,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
+	"callbackd/internal/config"
+	watch "callbackd/internal/disk"
 	"callbackd/internal/handler"
 	"callbackd/internal/inbox/sqlite"
 
@@ -61,34 +64,56 @@ func judgeFileSystem(kind int64) (Level, string) {
 
 // room compares what is free with what the inbox may still take.
 func (p *patient) room(dir string, st *unix.Statfs_t) Finding {
-	f := Finding{Subject: "room", Level: OK}
-	free := int64(st.Bavail) * st.Bsize //nolint:unconvert // its type differs between architectures
 	var held int64
 	for _, name := range []string{sqlite.File, sqlite.File + "-wal"} {
 		if info, err := os.Stat(filepath.Join(dir, name)); err == nil {
 			held += info.Size()
 		}
 	}
-	more := max(int64(p.c.Inbox.Retention.Size)-held, 0)
-	f.Found = fmt.Sprintf("%s free; the inbox has %s, and may take %s more", size(free), size(held), size(more))
+	if st.Files > 0 && st.Ffree < 1000 {
+		return Finding{Subject: "room", Level: Warn, Found: fmt.Sprintf("%d files can still be made", st.Ffree),
+			Advice: "the file system runs out of inodes: remove files that nobody needs"}
+	}
+	block := int64(st.Bsize)
+	return judgeRoom(int64(st.Bavail)*block, int64(st.Blocks)*block, held, p.c.Inbox)
+}
+
+// judgeRoom is about bytes: free, of a whole disk, and held by the inbox.
+func judgeRoom(free, whole, held int64, c config.Inbox) Finding {
+	more := max(int64(c.Retention.Size)-held, 0)
+	warn, shed := min(int64(c.Disk.WarnFree), whole/watch.MostWarn), min(int64(c.Disk.ShedFree), whole/watch.MostShed)
+	f := Finding{Subject: "room", Level: OK, Found: fmt.Sprintf("%s free; the inbox has %s, and may take %s more", size(free), size(held), size(more))}
 	switch {
-	case free < int64(p.c.Limits.InFlight):
-		f.Level, f.Advice = Fail, "free space now: callbackd is about to refuse everything with 503"
-	case free < more:
-		f.Level, f.Advice = Warn, fmt.Sprintf("make the disk larger, or write inbox.retention.size smaller, such as %s", size((held+free)/2))
-	case st.Files > 0 && st.Ffree < 1000:
-		f.Level, f.Found, f.Advice = Warn, fmt.Sprintf("%d files can still be made", st.Ffree), "the file system runs out of inodes: remove files that nobody needs"
+	case free < shed:
+		f.Level, f.Advice = Fail, fmt.Sprintf("free space now: below %s callbackd refuses everything with 503 (inbox.disk.shed_free)", size(shed))
+	case free < warn:
+		f.Level, f.Advice = Warn, fmt.Sprintf("free space: below %s callbackd refuses everything with 503 (inbox.disk.shed_free)", size(shed))
+	case free-shed < more:
+		f.Level, f.Advice = Warn, fmt.Sprintf("make the disk larger, or write inbox.retention.size smaller, such as %s", key((held+free-shed)/2))
 	}
 	return f
 }
 
+// size is for eyes, and key for the configuration.
 func size(n int64) string {
-	for _, unit := range []handler.Bytes{1 << 30, 1 << 20, 1 << 10} {
-		if n >= int64(unit) {
-			return (handler.Bytes(n) / unit * unit).String()
+	const unit = 1 << 10
+	text, amount := "B", float64(n)
+	for _, larger := range []string{"KiB", "MiB", "GiB", "TiB"} {
+		if amount < unit {
+			break
+		}
+		text, amount = larger, amount/unit
+	}
+	return strings.TrimSuffix(fmt.Sprintf("%.1f", amount), ".0") + " " + text
+}
+
+func key(n int64) handler.Bytes {
+	for _, unit := range []int64{1 << 30, 1 << 20} {
+		if n >= 8*unit {
+			return handler.Bytes(n / unit * unit)
 		}
 	}
-	return handler.Bytes(n).String()
+	return handler.Bytes(n)
 }
 
 // syncs measures what every ack waits for.

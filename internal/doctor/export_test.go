@@ -1,8 +1,9 @@
 package doctor
 
-// What the kernel says cannot be made to vary in a test.
+// What the kernel and a disk say cannot be made to vary in a test.
 var (
 	Synchronised    = synchronised
 	JudgeFileSystem = judgeFileSystem
 	JudgeHandler    = handlerFindings
+	JudgeRoom       = judgeRoom
 )

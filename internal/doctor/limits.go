@@ -71,14 +71,14 @@ func (p *patient) memory(context.Context) []Finding {
 		return []Finding{{Level: Skipped, Found: "how much memory there is cannot be told"}}
 	}
 	inFlight := int64(p.c.Limits.InFlight)
-	const times = 4 // of limits.in_flight, near which the garbage collector keeps callbackd
-	f := Finding{Level: OK, Found: fmt.Sprintf("%s may have %s, by %s; under full load callbackd takes up to %s, %d times limits.in_flight", whose, size(limit), from, size(times*inFlight), times)}
-	if limit < times*inFlight {
+	most := min(4*inFlight, limit/10*9) // near which the garbage collector keeps callbackd
+	f := Finding{Level: OK, Found: fmt.Sprintf("%s may have %s, by %s, and keeps to %s under full load", whose, size(limit), from, size(most))}
+	if 2*inFlight > limit {
 		f.Level = Warn
-		f.Found = fmt.Sprintf("%s may have %s, by %s, and callbackd takes up to %s under full load, %d times limits.in_flight", whose, size(limit), from, size(times*inFlight), times)
-		f.Advice = fmt.Sprintf("give it %s, or write limits.in_flight: %s", size(times*inFlight), size(limit/times))
+		f.Found = fmt.Sprintf("%s may have %s, by %s, and limits.in_flight is %s, more than half of it: the kernel may end it under load", whose, size(limit), from, size(inFlight))
+		f.Advice = fmt.Sprintf("give it %s, or write limits.in_flight: %s", size(4*inFlight), key(limit/4))
 		if limit < inFlight {
-			f.Level, f.Advice = Fail, f.Advice+": as it is, the kernel may kill it in the middle of a burst"
+			f.Level = Fail
 		}
 	}
 	return []Finding{f}

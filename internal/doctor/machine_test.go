@@ -7,11 +7,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"callbackd/internal/callback"
+	"callbackd/internal/config"
 	"callbackd/internal/doctor"
 
 	"golang.org/x/sys/unix"
@@ -27,10 +29,10 @@ func TestTheDiskHasRoomAndSyncsInTime(t *testing.T) {
 	if err := os.Mkdir(o.Config.DataDir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	o.Config.Inbox.Retention.Size, o.Config.Limits.InFlight, o.Config.Limits.AckBudget = 1<<20, 1, time.Hour
+	o.Config.Inbox.Retention.Size, o.Config.Inbox.Disk, o.Config.Limits.AckBudget = 1<<20, config.Disk{}, time.Hour
 	list := examine(t, o)
 	list.has(t, "disk", doctor.OK, `^16 syncs took .* at worst; an ack has 1h0m0s$`)
-	list.has(t, "disk", doctor.OK, `free; the inbox has 0, and may take 1MiB more$`)
+	list.has(t, "disk", doctor.OK, `free; the inbox has 0 B, and may take 1 MiB more$`)
 	if left, err := os.ReadDir(o.Config.DataDir); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v %v", left, err)
 	}
@@ -39,14 +41,31 @@ func TestTheDiskHasRoomAndSyncsInTime(t *testing.T) {
 	o.Config.Inbox.Retention.Size = 1 << 60
 	list = examine(t, o)
 	list.has(t, "disk", doctor.Fail, `^16 syncs took .*; an ack has 1ns$`)
-	list.has(t, "disk", doctor.Warn, `free; the inbox has 0, and may take [0-9]+TiB more$`)
-	o.Config.Limits.InFlight = 1 << 60
-	if f := examine(t, o).has(t, "disk", doctor.Fail, "free"); !strings.HasPrefix(f.Advice, "free space now") {
-		t.Errorf("%+v", f)
-	}
-
+	list.has(t, "disk", doctor.Warn, `free; the inbox has 0 B, and may take [0-9]+ TiB more$`)
 	o.Config.DataDir = "/proc" // where nobody makes files
 	examine(t, o).has(t, "disk", doctor.Fail, "^write to data_dir: ")
+}
+
+func TestRoomOnTheDisk(t *testing.T) {
+	t.Parallel()
+	const gibi = 1 << 30
+	c := config.Inbox{Retention: config.Retention{Size: 10 * gibi}, Disk: config.Disk{WarnFree: 2 * gibi, ShedFree: gibi / 2}}
+	for name, test := range map[string]struct {
+		free, whole, held int64
+		level             doctor.Level
+		advice            string
+	}{
+		"plenty":          {20 * gibi, 40 * gibi, 0, doctor.OK, ""},
+		"enough for more": {7 * gibi, 40 * gibi, 6 * gibi, doctor.OK, ""},
+		"not for all":     {7 * gibi, 40 * gibi, gibi, doctor.Warn, "inbox.retention.size smaller, such as 3840MiB"},
+		"low":             {gibi, 40 * gibi, 10 * gibi, doctor.Warn, "^free space: below 512 MiB"},
+		"full":            {gibi / 4, 40 * gibi, 10 * gibi, doctor.Fail, "^free space now: below 512 MiB"},
+		"small disk":      {gibi / 4, 2 * gibi, 10 * gibi, doctor.Warn, "below 204.8 MiB"},
+	} {
+		if f := doctor.JudgeRoom(test.free, test.whole, test.held, c); f.Level != test.level || !regexp.MustCompile(test.advice).MatchString(f.Advice) {
+			t.Errorf("%s: %+v", name, f)
+		}
+	}
 }
 
 func TestAFileSystemKeepsWhatItIsGiven(t *testing.T) {
@@ -198,11 +217,11 @@ func TestMemoryForABurst(t *testing.T) {
 		level doctor.Level
 		found string
 	}{
-		"the machine": {map[string]string{"proc/meminfo": "MemTotal:        8388608 kB\n"}, doctor.OK, "may have 8GiB, by its machine"},
+		"the machine": {map[string]string{"proc/meminfo": "MemTotal:        8388608 kB\n"}, doctor.OK, "may have 8 GiB, by its machine, and keeps to 1 GiB"},
 		"a group above": {map[string]string{"proc/meminfo": "MemTotal:        8388608 kB\n", "proc/self/cgroup": "0::/pod/callbackd\n",
-			"sys/fs/cgroup/pod/memory.max": "536870912\n", "sys/fs/cgroup/pod/callbackd/memory.max": "max\n"}, doctor.Warn, "may have 512MiB, by its control group"},
+			"sys/fs/cgroup/pod/memory.max": "419430400\n", "sys/fs/cgroup/pod/callbackd/memory.max": "max\n"}, doctor.Warn, "may have 400 MiB, by its control group"},
 		"version 1": {map[string]string{"proc/self/cgroup": "4:memory:/callbackd\n3:cpu:/\n", "sys/fs/cgroup/memory/callbackd/memory.limit_in_bytes": "134217728\n"},
-			doctor.Fail, "may have 128MiB"},
+			doctor.Fail, "may have 128 MiB"},
 		"nothing": {nil, doctor.Skipped, "cannot be told"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -214,7 +233,7 @@ func TestMemoryForABurst(t *testing.T) {
 				write(t, filepath.Join(root, path), text)
 			}
 			f := examine(t, o).has(t, "memory", test.level, test.found)
-			if test.level == doctor.Warn && !strings.HasPrefix(f.Advice, "give it 1GiB, or write limits.in_flight: 128MiB") {
+			if test.level == doctor.Warn && !strings.HasPrefix(f.Advice, "give it 1 GiB, or write limits.in_flight: 100MiB") {
 				t.Errorf("%+v", f)
 			}
 		})
