@@ -33,6 +33,7 @@ func guards() []guard {
 		{"requires", requires},
 		{"gate", gate},
 		{"readme", readme},
+		{"operators-guide", operatorsGuide},
 	}
 }
 

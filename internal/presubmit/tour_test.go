@@ -32,10 +32,10 @@ func TestTheREADME(t *testing.T) {
 		counterpart.Program(t, program, "whether the commands of the README do what it says")
 	}
 	tr := checkout(t)
-	tour := &tour{dir: t.TempDir()}
+	tour := &tour{dir: t.TempDir(), document: "README.md"}
 	tr.copyTo(t, tour.dir)
 	tour.forget(t, tr.read("README.md"))
-	for _, b := range blocks(elsewhere(t, tr.read("README.md"))) {
+	for _, b := range blocks(elsewhere(t, tr.read("README.md"), 28211)) {
 		ok := true
 		switch {
 		case b.info == "yaml", b.info == "go handler":
@@ -58,9 +58,11 @@ func TestTheREADME(t *testing.T) {
 
 // tour is a walk through a document.
 type tour struct {
-	dir    string
-	output string // of the last command
-	admin  string // address of the admin listener in the last configuration
+	dir      string
+	document string   // its path in the tree
+	env      []string // nil: that of the test
+	output   string   // of the last command
+	admin    string   // address of the admin listener in the last configuration
 
 	background []*background // the last started comes last
 }
@@ -120,11 +122,10 @@ var (
 )
 
 // elsewhere gives each address in the document another port, all over, for somebody may be using those on this machine. It stays
-// one that the platform registers.
-func elsewhere(t *testing.T, document string) string {
+// one that the platform registers, above port, so that documents that are toured at once need not meet.
+func elsewhere(t *testing.T, document string, port int) string {
 	t.Helper()
 	free := map[string]string{}
-	port := 28211
 	for _, address := range anyAddress.FindAllString(document, -1) {
 		for free[address] == "" {
 			if port++; port == 28221 {
@@ -173,7 +174,7 @@ func await(t *testing.T, ctx context.Context, what string, condition func() bool
 // command prepares a line for the shell, in a process group of its own so that all that it starts can be stopped.
 func (w *tour) command(ctx context.Context, line string, out io.Writer) *exec.Cmd {
 	c := exec.CommandContext(ctx, "sh", "-euc", line)
-	c.Dir, c.Stdout, c.Stderr = w.dir, out, out
+	c.Dir, c.Env, c.Stdout, c.Stderr = w.dir, w.env, out, out
 	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	c.Cancel = func() error { return syscall.Kill(-c.Process.Pid, syscall.SIGKILL) }
 	c.WaitDelay = 10 * time.Second
@@ -191,7 +192,7 @@ func (w *tour) run(t *testing.T, line string) {
 		w.watch(ctx, t, line)
 		return
 	case program == "curl":
-		counterpart.Program(t, program, "the README's look at "+line)
+		counterpart.Program(t, program, "the look of "+w.document+" at "+line)
 	}
 	var out bytes.Buffer
 	err := w.command(ctx, line, &out).Run()
@@ -304,7 +305,7 @@ func (w *tour) compare(t *testing.T, b block) {
 	output := squeeze(w.output)
 	for line := range strings.Lines(b.text) {
 		if line = squeeze(line); !strings.Contains(output, line) {
-			t.Errorf("README.md:%d shows %q, the output is\n%s", b.line, line, w.output)
+			t.Errorf("%s:%d shows %q, the output is\n%s", w.document, b.line, line, w.output)
 		}
 	}
 }
@@ -340,7 +341,7 @@ func TestATourFindsWhatIsWrong(t *testing.T) {
 		t.Error("a variable that nobody set passes")
 	}
 	got := blocks("a `x.yaml`:\n\n```yaml\na: 1\n```\nrun\n```sh background\nb\n```\n")
-	if moved := elsewhere(t, "127.0.0.1:28204 127.0.0.1:9400 127.0.0.1:28204"); moved[:15] == moved[16:31] || moved[:15] != moved[32:] || strings.Contains(moved, "9400") {
+	if moved := elsewhere(t, "127.0.0.1:28204 127.0.0.1:9400 127.0.0.1:28204", 28217); moved[:15] == moved[16:31] || moved[:15] != moved[32:] || strings.Contains(moved, "9400") {
 		t.Errorf("addresses moved to %s", moved)
 	}
 	if len(got) != 2 || got[0].file() != "x.yaml" || got[0].text != "a: 1\n" || got[0].line != 3 || got[1].info != "sh background" || got[1].before != "run" {
