@@ -160,6 +160,7 @@ func (p panel) lines() cog.Builder[dashboard.Panel] {
 		b.FillOpacity(40).Stacking(common.NewStackingConfigBuilder().Mode(common.StackingModeNormal))
 	}
 	if len(p.thresholds) > 0 {
+		b.AxisSoftMax(1.5 * p.thresholds[0].from) // so that the first line shows
 		b.Thresholds(p.steps()).ThresholdsStyle(common.NewGraphThresholdsStyleConfigBuilder().Mode(common.GraphThresholdsStyleModeDashed))
 	}
 	return b
