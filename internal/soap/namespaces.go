@@ -19,6 +19,9 @@ func (s *Scanner) declare(at, declared int, prefix, space string) error {
 		return s.limitErrorf(at, s.limits.Namespaces, "namespace declarations in scope")
 	}
 	s.ns = append(s.ns, binding{prefix, space})
+	if prefix == "" {
+		s.space = space
+	}
 	return nil
 }
 

@@ -47,7 +47,6 @@ type Scanner struct {
 	from   int // before the current token
 	limits Limits
 
-	token      Token
 	name       Name
 	attrs      []Attr
 	text       string
@@ -56,15 +55,19 @@ type Scanner struct {
 	tokens     int
 	err        error
 
-	open []element
-	ns   []binding
+	open  []element
+	ns    []binding
+	space string // the default namespace, of names without a prefix
 }
 
 type element struct {
-	raw  string // the name as written, prefix included: the end tag repeats it
-	name Name
-	ns   int // len(Scanner.ns) before this element's declarations
+	raw   string // the name as written, prefix included: the end tag repeats it
+	space string
+	local int // where the local name begins in raw
+	ns    int // len(Scanner.ns) before this element's declarations
 }
+
+func (e *element) name() Name { return Name{e.space, e.raw[e.local:]} }
 
 type binding struct{ prefix, space string }
 
@@ -97,7 +100,7 @@ func (s *Scanner) Text() string { return s.text }
 func (s *Scanner) Depth() int { return len(s.open) }
 
 // Element is the name of the open element at a depth, which counts from 1 and is at most [Scanner.Depth].
-func (s *Scanner) Element(depth int) Name { return s.open[depth-1].name }
+func (s *Scanner) Element(depth int) Name { return s.open[depth-1].name() }
 
 // Span delimits the current token in the document. An empty-element tag's End is an empty span after it.
 func (s *Scanner) Span() (from, to int) { return s.from, s.pos }
@@ -122,8 +125,9 @@ func (s *Scanner) Next() (Token, error) {
 	if s.err != nil {
 		return EOF, s.err
 	}
-	s.token, s.err = s.next()
-	return s.token, s.err
+	token, err := s.next()
+	s.err = err
+	return token, err
 }
 
 func (s *Scanner) next() (Token, error) {
@@ -139,6 +143,9 @@ func (s *Scanner) next() (Token, error) {
 	}
 	for {
 		s.from = s.pos
+		if token, ok := s.plainTag(); ok {
+			return token, nil
+		}
 		if s.pos == len(s.doc) {
 			return s.atEnd()
 		}
@@ -173,6 +180,43 @@ func (s *Scanner) next() (Token, error) {
 			return s.startTag()
 		}
 	}
+}
+
+// plainTag reads a start tag that is nothing but a name of ASCII without a prefix, or an end tag as it is most often written. It is a short cut and
+// judges nothing: whatever is not plain, or a limit might be met by, is left where it is.
+func (s *Scanner) plainTag() (Token, bool) {
+	doc, i := s.doc, s.pos+1
+	if i+1 >= len(doc) || doc[i-1] != '<' || len(s.open) == 0 {
+		return EOF, false
+	}
+	if doc[i] == '/' {
+		top := &s.open[len(s.open)-1]
+		i++
+		end := i + len(top.raw)
+		if end >= len(doc) || doc[end] != '>' || doc[i:end] != top.raw || s.tokens == s.limits.Tokens {
+			return EOF, false
+		}
+		s.tokens++
+		s.pos = end + 1
+		s.pop()
+		return End, true
+	}
+	if class[doc[i]]&nameStart == 0 {
+		return EOF, false
+	}
+	start := i
+	for i++; i < len(doc) && class[doc[i]]&nameChar != 0; i++ {
+	}
+	if i == len(doc) || doc[i] != '>' || len(s.open) >= s.limits.Depth || s.tokens == s.limits.Tokens || i-start > s.limits.Name {
+		return EOF, false
+	}
+	s.tokens++
+	s.pos = i + 1
+	s.attrs = s.attrs[:0]
+	raw := doc[start:i]
+	s.open = append(s.open, element{raw: raw, space: s.space, ns: len(s.ns)})
+	s.name = Name{s.space, raw}
+	return Start, true
 }
 
 func (s *Scanner) atEnd() (Token, error) {

@@ -22,8 +22,8 @@ func (s *Scanner) startTag() (Token, error) {
 		return EOF, err
 	}
 	// The element is open from here on, so that an error within its tag has it in the path.
-	local := s.doc[max(start, colon+1):end]
-	s.open = append(s.open, element{raw: s.doc[start:end], name: Name{Local: local}, ns: len(s.ns)})
+	local := max(start, colon+1) - start
+	s.open = append(s.open, element{raw: s.doc[start:end], local: local, ns: len(s.ns)})
 	s.rootSeen = true
 	s.pos = end
 	if err := s.attributes(); err != nil {
@@ -37,8 +37,9 @@ func (s *Scanner) startTag() (Token, error) {
 	if !ok && prefix != "" {
 		return EOF, s.errorf(start, "namespace prefix %s is not declared", quoteName(prefix))
 	}
-	s.name = Name{space, local}
-	s.open[len(s.open)-1].name = s.name
+	top := &s.open[len(s.open)-1]
+	top.space = space
+	s.name = top.name()
 	return Start, nil
 }
 
@@ -135,11 +136,14 @@ func (s *Scanner) endTag() (Token, error) {
 }
 
 func (s *Scanner) pop() (Token, error) {
-	top := s.open[len(s.open)-1]
-	s.open = s.open[:len(s.open)-1]
-	s.ns = s.ns[:top.ns]
-	s.name = top.name
+	top := &s.open[len(s.open)-1]
+	s.name = top.name()
 	s.attrs = s.attrs[:0]
+	if len(s.ns) > top.ns {
+		s.ns = s.ns[:top.ns]
+		s.space, _ = s.lookup("")
+	}
+	s.open = s.open[:len(s.open)-1]
 	return End, nil
 }
 

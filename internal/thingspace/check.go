@@ -79,11 +79,11 @@ type frame struct {
 	name    string
 	typ     *contentType
 	state   int
+	seen    uint // the edges that are taken once, by their place
 	hidden  bool // nothing in it is judged
 	nilled  bool
 	told    bool // that it is nil and not empty
 	unbound bool // its QName has a prefix that is not declared
-	seen    uint // the edges that are taken once, by their place
 	value   string
 }
 
@@ -95,7 +95,7 @@ func (c *checker) reset(s *soap.Scanner, most int) {
 // root enters the payload, of a type of the tables or, if that is 0, hidden.
 func (c *checker) root(name soap.Name, typ int) {
 	c.space = name.Space
-	c.push(edge{local: name.Local, typ: typ}, typ == 0)
+	c.push(&edge{local: name.Local, typ: typ}, typ == typeAnyType)
 }
 
 // enter steps to the element whose start tag is current. It reports whether the schema knows an element of this name here, be it at its place or
@@ -105,7 +105,7 @@ func (c *checker) enter(name soap.Name) bool {
 	if top.hidden {
 		for i := range top.typ.declared {
 			if e := &top.typ.declared[i]; e.local == name.Local && e.next >= 0 {
-				c.push(*e, true)
+				c.push(e, true)
 				return true
 			}
 		}
@@ -130,7 +130,7 @@ func (c *checker) enter(name soap.Name) bool {
 				}
 			}
 			top.state = e.next
-			c.push(*e, false)
+			c.push(e, false)
 			return true
 		}
 	}
@@ -140,7 +140,7 @@ func (c *checker) enter(name soap.Name) bool {
 				return false // a list that is open has nothing against it
 			}
 			c.unexpected(name.Local)
-			c.push(*e, true)
+			c.push(e, true)
 			return true
 		}
 	}
@@ -148,7 +148,7 @@ func (c *checker) enter(name soap.Name) bool {
 }
 
 // misplaced enters an element of which the schema knows none here, though it does elsewhere.
-func (c *checker) misplaced(e edge) {
+func (c *checker) misplaced(e *edge) {
 	if top := &c.frames[len(c.frames)-1]; !top.hidden {
 		c.unexpected(e.local)
 	}
@@ -156,9 +156,11 @@ func (c *checker) misplaced(e edge) {
 }
 
 // hide enters an element that the schema must not see.
-func (c *checker) hide(name string) { c.push(edge{local: name}, true) }
+func (c *checker) hide(name string) {
+	c.frames = append(c.frames, frame{name: name, typ: &types[typeAnyType], hidden: true})
+}
 
-func (c *checker) push(e edge, hidden bool) {
+func (c *checker) push(e *edge, hidden bool) {
 	c.frames = append(c.frames, frame{name: e.local, typ: &types[e.typ], hidden: hidden})
 	if attrs := c.s.Attrs(); len(attrs) > 0 && !hidden {
 		c.attributes(attrs, e.nillable)
@@ -192,13 +194,13 @@ func (c *checker) lax(name soap.Name) {
 	top := &c.frames[len(c.frames)-1]
 	st := &top.typ.states[top.state]
 	top.state = st.lax
-	for _, e := range globals {
-		if e.local == name.Local && e.space == name.Space {
+	for i := range globals {
+		if e := &globals[i]; e.local == name.Local && e.space == name.Space {
 			c.push(e, false)
 			return
 		}
 	}
-	c.push(edge{local: name.Local, nillable: true}, false)
+	c.push(&edge{local: name.Local, nillable: true}, false)
 }
 
 const whiteSpace = " \t\r\n"
@@ -363,8 +365,8 @@ func (c *checker) head(document string) {
 // strictly enters an element that no decoder has looked at.
 func (c *checker) strictly(name soap.Name) {
 	if len(c.frames) == 0 {
-		for _, e := range globals {
-			if e.local == name.Local && e.space == name.Space {
+		for i := range globals {
+			if e := &globals[i]; e.local == name.Local && e.space == name.Space {
 				c.push(e, false)
 			}
 		}

@@ -146,9 +146,12 @@ func (d *decoder) deviceInto(list *[]callback.Device) (outcome, error) {
 	if err := d.item(); err != nil {
 		return taken, err
 	}
-	var device callback.Device
-	_, _, err := d.children(&d.cb.Extra, nil, func(name string) (outcome, error) { return d.inDevice(&device, name) })
-	*list = append(*list, device)
+	if *list == nil {
+		*list = make([]callback.Device, 0, 2) // most often there are two, or one
+	}
+	*list = append(*list, callback.Device{})
+	device := &(*list)[len(*list)-1]
+	_, _, err := d.children(&d.cb.Extra, nil, func(name string) (outcome, error) { return d.inDevice(device, name) })
 	return taken, err
 }
 

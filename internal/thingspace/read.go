@@ -203,29 +203,33 @@ func (d *decoder) rootChildren() error {
 }
 
 // misplaced finds an element that belongs to the skeleton of a message, and to another level of it than this: it is no extension.
-func (d *decoder) misplaced(name string) (e edge, found bool) {
-	in := func(list ...int) (edge, bool) {
-		for _, typ := range list {
-			for _, e := range types[typ].declared {
-				if e.local == name {
-					return e, true
-				}
-			}
-		}
-		return edge{}, false
+func (d *decoder) misplaced(name string) *edge {
+	level := d.s.Depth() - d.root
+	if level > 2 || level == 2 && d.s.Element(d.root+1).Local != "Data" {
+		return nil
 	}
 	// Verizon published a text with neither RequestId nor counters. Should a release add them, as one did to the other root,
 	// that must not put every text into quarantine.
-	added := name == "RequestId" && d.s.Depth() == d.root+1 || name == "CallbackCount" || name == "MaxCallbackThreshold"
-	switch {
-	case added:
-		return edge{}, false
-	case d.s.Depth() == d.root+1:
-		return in(typeCallbackRequest, typeSmsCallbackRequest, typeCallbackData)
-	case d.s.Depth() == d.root+2 && d.s.Element(d.root+1).Local == "Data":
-		return in(typeCallbackRequest, typeSmsCallbackRequest)
+	if name == "CallbackCount" || name == "MaxCallbackThreshold" || name == "RequestId" && level == 1 {
+		return nil
 	}
-	return edge{}, false
+	e := declaredIn(name, typeCallbackRequest, typeSmsCallbackRequest)
+	if e == nil && level == 1 {
+		e = declaredIn(name, typeCallbackData)
+	}
+	return e
+}
+
+func declaredIn(name string, list ...int) *edge {
+	for _, typ := range list {
+		declared := types[typ].declared
+		for i := range declared {
+			if declared[i].local == name {
+				return &declared[i]
+			}
+		}
+	}
+	return nil
 }
 
 // password reads the password. Nothing that stands within it is told to anybody, not even the names of elements.
@@ -377,8 +381,8 @@ func (d *decoder) child(extra *[]callback.Element, inferred []string, each func(
 		d.check.hide(name.Local)
 	} else {
 		if known = d.check.enter(name); !known {
-			var e edge
-			if e, known = d.misplaced(name.Local); known {
+			if e := d.misplaced(name.Local); e != nil {
+				known = true
 				d.check.misplaced(e)
 			} else {
 				d.check.hide(name.Local)
@@ -411,10 +415,11 @@ func (d *decoder) child(extra *[]callback.Element, inferred []string, each func(
 	d.check.leave()
 	if !known {
 		d.m.cuts = d.m.cuts[:cuts]
-		if _, to := d.s.Span(); d.check.inSight() {
+		if d.check.inSight() {
+			_, to := d.s.Span()
 			d.cut(from, to)
+			d.check.cut()
 		}
-		d.check.cut()
 	}
 	return nil
 }
