@@ -113,6 +113,9 @@ func (s *Scanner) Nil() bool {
 func (s *Scanner) isNil() bool {
 	for i := range s.attrs {
 		if a := &s.attrs[i]; a.Name.Local == "nil" && a.Name.Space == XSI {
+			if a.Value == "true" {
+				return true
+			}
 			v := strings.Trim(a.Value, whiteSpace)
 			return v == "true" || v == "1"
 		}

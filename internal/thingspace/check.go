@@ -173,7 +173,10 @@ func (c *checker) attributes(attrs []soap.Attr, nillable bool) {
 	for _, a := range attrs {
 		switch {
 		case a.Name == nilName:
-			value := strings.Trim(a.Value, whiteSpace)
+			value := a.Value
+			if value != "true" {
+				value = strings.Trim(value, whiteSpace)
+			}
 			isTrue := value == "true" || value == "1"
 			switch {
 			case !isTrue && value != "false" && value != "0":

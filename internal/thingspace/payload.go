@@ -208,6 +208,9 @@ func (d *decoder) attributeInto(name string, list *[]callback.Attribute) (outcom
 	if err := d.item(); err != nil {
 		return taken, err
 	}
+	if *list == nil {
+		*list = make([]callback.Attribute, 0, 8)
+	}
 	var a callback.Attribute
 	text, _, err := d.children(&d.cb.Extra, inferredAttribute[:], func(name string) (outcome, error) {
 		switch name {

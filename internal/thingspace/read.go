@@ -432,7 +432,7 @@ func (d *decoder) foreign(space string) bool {
 
 // cut takes a part of the document out of the schema's sight.
 func (d *decoder) cut(from, to int) {
-	if n := len(d.m.cuts); n > 0 && strings.Trim(d.m.document[d.m.cuts[n-1].to:from], " \t\r\n") == "" {
+	if n := len(d.m.cuts); n > 0 && isBlank(d.m.document[d.m.cuts[n-1].to:from]) {
 		d.m.cuts[n-1].to = to
 		return
 	}
