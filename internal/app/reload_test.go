@@ -1,10 +1,12 @@
 package app_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -461,5 +463,38 @@ func TestTheTokenOfTheAPIIsReplaced(t *testing.T) {
 	r.reload()
 	if a, b := status(first), status(second); a != http.StatusUnauthorized || b != http.StatusOK {
 		t.Errorf("the old token gets %d, the new one %d", a, b)
+	}
+}
+
+// TestTheTermsOfAServiceAreReplaced: its path, and the form of the acknowledgement.
+func TestTheTermsOfAServiceAreReplaced(t *testing.T) {
+	t.Parallel()
+	r := start(t, head+secure)
+	message := platform.NewGenerator(1, credentials).Message(callback.DeviceUsage)
+	post := func(path string, message []byte) (status int, body string) {
+		t.Helper()
+		answer, err := r.client().HTTP.Post(strings.TrimSuffix(r.url(), "/")+path, "text/xml", bytes.NewReader(message))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer answer.Body.Close()
+		text, err := io.ReadAll(answer.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return answer.StatusCode, string(text)
+	}
+	if status, body := post("/", message); status != http.StatusOK || !strings.Contains(body, "Envelope") {
+		t.Fatalf("%d %s", status, body)
+	}
+	r.write("callbackd.yaml", head+strings.Replace(secure, "DeviceUsage: {", "DeviceUsage: {path: /usage, ", 1)+"ack: empty\n")
+	if answer := r.reload(); answer.Result == app.ReloadRejected || len(answer.RestartNeeded) > 0 {
+		t.Fatalf("the reload: %+v", answer)
+	}
+	if status, _ := post("/", message); status != http.StatusNotFound {
+		t.Errorf("at the path before: %d", status)
+	}
+	if status, body := post("/usage", message); status != http.StatusOK || body != "" {
+		t.Errorf("at the new path: %d %s", status, body)
 	}
 }

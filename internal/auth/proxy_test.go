@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -349,5 +350,28 @@ func TestAcceptError(t *testing.T) {
 	gate, _, _ := observed(t, proxied)
 	if _, err := wrap(gate, l).Accept(); err == nil {
 		t.Error("accepted from a closed listener")
+	}
+}
+
+// TestAReloadReplacesTheTrustedProxies: a listener that there is asks the gate that is in force.
+func TestAReloadReplacesTheTrustedProxies(t *testing.T) {
+	t.Parallel()
+	gate := func(trusted string) *auth.NetworkGate {
+		return newNetworkGate(t, auth.Config{Mode: auth.Observe, Proxy: auth.ProxyProtocol, TrustedProxies: []string{trusted}}, nil, nil)
+	}
+	var current atomic.Pointer[auth.NetworkGate]
+	current.Store(gate("192.0.2.1"))
+	near, far := net.Pipe()
+	t.Cleanup(func() { _ = near.Close() })
+	l := auth.WrapListener(oneConn{from: "192.0.2.2", conn: far}, current.Load)
+	current.Store(gate("192.0.2.2"))
+	c, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	go func() { _, _ = near.Write(header(t, 1, "198.51.100.7")) }()
+	if got := c.RemoteAddr().String(); !strings.HasPrefix(got, "198.51.100.7:") {
+		t.Errorf("the proxy that is trusted now is taken for %s", got)
 	}
 }
