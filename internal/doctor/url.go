@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -11,11 +12,13 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 
+	"callbackd/internal/config"
 	"callbackd/wsdl"
 )
 
@@ -38,7 +41,7 @@ func (p *patient) urls(ctx context.Context) []Finding {
 	var wait sync.WaitGroup
 	for i, name := range names {
 		if p.c.Services[name].PublicURL != "" {
-			wait.Go(func() { probed[i] = p.probe(ctx, p.c.Services[name].PublicURL) })
+			wait.Go(func() { probed[i] = p.probe(ctx, p.c.Services[name]) })
 		}
 	}
 	wait.Wait()
@@ -60,8 +63,9 @@ func (p *patient) urls(ctx context.Context) []Finding {
 		Found: "what this machine reaches, Verizon may not, and the reverse", Advice: fmt.Sprintf(fromOutside, example)})
 }
 
-// probe tries one URL at each address of its name.
-func (p *patient) probe(ctx context.Context, public string) []Finding {
+// probe tries the URL of a service at each address of its name.
+func (p *patient) probe(ctx context.Context, s *config.Service) []Finding {
+	public := s.PublicURL
 	u, err := url.Parse(public)
 	if err != nil {
 		return []Finding{{Subject: public, Level: Fail, Found: err.Error()}}
@@ -83,7 +87,7 @@ func (p *patient) probe(ctx context.Context, public string) []Finding {
 		if f := p.private(addr); f != nil {
 			findings = append(findings, *f)
 		}
-		findings = append(findings, p.reach(ctx, u, addr)...)
+		findings = append(findings, p.reach(ctx, s, u, addr)...)
 	}
 	for i := range findings {
 		if findings[i].Subject == "" {
@@ -106,7 +110,7 @@ func (p *patient) private(addr netip.Addr) *Finding {
 }
 
 // reach tries one address: TCP, TLS, and the WSDL.
-func (p *patient) reach(ctx context.Context, u *url.URL, addr netip.Addr) []Finding {
+func (p *patient) reach(ctx context.Context, s *config.Service, u *url.URL, addr netip.Addr) []Finding {
 	port := u.Port()
 	if port == "" {
 		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
@@ -123,7 +127,7 @@ func (p *patient) reach(ctx context.Context, u *url.URL, addr netip.Addr) []Find
 	var findings []Finding
 	if u.Scheme == "https" {
 		var ok bool
-		if findings, ok = p.handshake(ctx, u.Hostname(), dial); !ok {
+		if findings, ok = p.handshake(ctx, s, u.Hostname(), dial); !ok {
 			return findings
 		}
 	}
@@ -163,12 +167,16 @@ func ownAddress(addr netip.Addr) bool {
 type dialer func(ctx context.Context, network, address string) (net.Conn, error)
 
 // handshake examines what the server shows of itself. It is false if nothing can be asked over TLS.
-func (p *patient) handshake(ctx context.Context, host string, dial dialer) ([]Finding, bool) {
+func (p *patient) handshake(ctx context.Context, s *config.Service, host string, dial dialer) ([]Finding, bool) {
 	state, err := shake(ctx, host, dial, 0)
 	if err != nil {
 		return []Finding{{Level: Fail, Found: "no TLS handshake: " + err.Error(), Advice: tlsAdvice(err)}}, false
 	}
 	findings := p.judge(host, state.PeerCertificates)
+	if s.TLS != nil && renewed(s.TLS.Certificate().Leaf(), state.PeerCertificates[0]) {
+		findings = append(findings, Finding{Check: "certificate", Level: Warn, Found: "an older certificate is served than that in " + s.TLS.CertFile,
+			Advice: "callbackd reload; where systemd hands the files over, restart callbackd"})
+	}
 	if state.Version == tls.VersionTLS13 {
 		if _, err := shake(ctx, host, dial, tls.VersionTLS12); err != nil {
 			findings = append(findings, Finding{Level: Warn, Found: "TLS 1.3 alone is spoken there: " + err.Error(),
@@ -176,6 +184,11 @@ func (p *patient) handshake(ctx context.Context, host string, dial dialer) ([]Fi
 		}
 	}
 	return findings, true
+}
+
+// renewed reports whether the one in the file has come after the one that is served. A proxy in front has one of other names, as a rule.
+func renewed(inFile, served *x509.Certificate) bool {
+	return slices.Equal(inFile.DNSNames, served.DNSNames) && inFile.NotBefore.After(served.NotBefore) && !inFile.Equal(served)
 }
 
 func shake(ctx context.Context, host string, dial dialer, most uint16) (tls.ConnectionState, error) {

@@ -175,11 +175,30 @@ func TestACertificate(t *testing.T) {
 				t.Errorf("the subject is %q", f.Subject)
 			}
 			list.has(t, "url", doctor.OK, "^callbackd answers there, from here$")
+			for _, f := range list {
+				if strings.Contains(f.Found, "an older certificate") {
+					t.Errorf("%+v", f)
+				}
+			}
 			if test.level == doctor.OK {
 				list.fine(t, "certificate", "certificate files", "url")
 			}
 		})
 	}
+}
+
+func TestAnOlderCertificateIsServed(t *testing.T) {
+	t.Parallel()
+	root := newAuthority(t, nil, "Root")
+	key, dir, port := rsaKey(t, 2048), t.TempDir(), freePort(t)
+	older := leaf()
+	older.NotBefore = older.NotBefore.AddDate(0, -1, 0)
+	served := tls.Certificate{Certificate: [][]byte{root.sign(t, older, key).Raw}, PrivateKey: key}
+	answering(t, port, &tls.Config{Certificates: []tls.Certificate{served}}, 200, "")
+	files(t, dir, key, root.sign(t, leaf(), key))
+	o := load(t, dir, head+fmt.Sprintf(overTLS, port))
+	o.Roots = pool(root.certificate)
+	examine(t, o).has(t, "certificate", doctor.Warn, "^an older certificate is served than that in "+dir)
 }
 
 func TestAKeyThatNobodyTakes(t *testing.T) {
