@@ -255,7 +255,7 @@ func (e *env) restore(ctx context.Context, backup, dir string, dry bool, o forma
 	if dry {
 		r.Verified, err = sqlite.Verify(ctx, backup)
 	} else {
-		r.Verified, r.Kept, err = sqlite.Restore(ctx, backup, dir, func() string { return time.Now().UTC().Format("20060102T150405Z") })
+		r.Verified, r.Kept, err = sqlite.Restore(ctx, backup, dir, func() string { return time.Now().UTC().Format("20060102T150405.000000Z") })
 	}
 	if err != nil {
 		return err
