@@ -7,7 +7,7 @@ FUZZTIME ?= 30s
 CRASHES ?= 25
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test lint generate verify oracle fuzz bench size crash
+.PHONY: help build run test lint generate verify oracle fuzz bench size crash sbom
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,3 +52,6 @@ size: ## Measure what entries take on disk, and callbackd in memory
 
 crash: ## Kill a loaded receiver again and again, and count what it acknowledged
 	$(GO) test -run '^TestCrash' -count 1 -timeout 20m -v ./internal/e2e -crashes $(CRASHES)
+
+sbom: build ## List what the program is made of, as CycloneDX, in bin/callbackd.cdx.json
+	$(TOOLS) cyclonedx-gomod bin -json -licenses -std -output bin/callbackd.cdx.json bin/callbackd
