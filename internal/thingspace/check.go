@@ -21,7 +21,7 @@ func (v Violation) String() string {
 	return fmt.Sprintf("line %d, column %d: %s: %s", v.Line, v.Column, v.Path, v.Msg)
 }
 
-// MaxViolations bounds the list of violations of one message.
+// MaxViolations bounds the list of violations of one message, unless its reader asks for another number.
 const MaxViolations = 16
 
 // What follows are the tables that decodegen fills from the schemas.

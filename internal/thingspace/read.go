@@ -19,6 +19,8 @@ type ReadOptions struct {
 	// KeepExtra keeps the elements that are not known as trees in the callback. A receiver, which only needs to know that there
 	// are some, leaves them out: trees are the one thing here that takes many times the memory of the message.
 	KeepExtra bool
+	// Violations bounds those that are listed; 0 means [MaxViolations], and -1 none. It costs a message that has none nothing.
+	Violations int
 	// Key gathers what [Message.Key] needs while reading. Without it, Key reads the message once more.
 	Key bool
 }
@@ -36,7 +38,7 @@ func Read(raw []byte, o ReadOptions) (*Message, error) {
 
 // ReadStored reads what [Message.Stored] returned, for delivery.
 func ReadStored(stored []byte, limits soap.Limits) (*Message, error) {
-	return Read(stored, ReadOptions{Charset: "utf-8", Limits: storedLimits(len(stored), limits), KeepExtra: true})
+	return Read(stored, ReadOptions{Charset: "utf-8", Limits: storedLimits(len(stored), limits), KeepExtra: true, Violations: -1})
 }
 
 // storedLimits are limits that a stored message meets: it was accepted once, and MUST stay readable when a limit is lowered or
@@ -118,8 +120,9 @@ func (d *decoder) read(document, encoding string, o ReadOptions) (*Message, erro
 // enterRoot begins the check against the schema, if there is one for such a payload.
 func (d *decoder) enterRoot(envelope soap.Envelope) {
 	if wrong := d.m.wrongRoot(); wrong != "" {
-		d.check.most = max(d.check.most, 1)
-		d.check.found = append(d.check.found, d.m.atRoot("root", wrong))
+		if d.check.most > 0 {
+			d.check.found = append(d.check.found, d.m.atRoot("root", wrong))
+		}
 		d.check.root(soap.Name{Local: d.m.Root}, 0)
 		return
 	}
@@ -128,7 +131,7 @@ func (d *decoder) enterRoot(envelope soap.Envelope) {
 		d.check.s = &d.s
 	}
 	typ := typeCallbackRequest
-	if d.m.Root == "SmsCallbackRequest" {
+	if d.m.Root == rootSMS {
 		typ = typeSmsCallbackRequest
 	}
 	d.check.root(d.s.Name(), typ)
@@ -139,7 +142,11 @@ func (d *decoder) reset(document, encoding string, o ReadOptions) {
 	d.m = &Message{Encoding: encoding, document: document}
 	d.cb = &d.m.Callback
 	d.keepExtra, d.keyed = o.KeepExtra, o.Key
-	d.check.reset(&d.s, MaxViolations)
+	most := o.Violations
+	if most == 0 {
+		most = MaxViolations
+	}
+	d.check.reset(&d.s, most)
 	d.secretDepth, d.items, d.trees, d.seen = 0, 0, 0, d.seen[:0]
 }
 

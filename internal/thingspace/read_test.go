@@ -133,6 +133,62 @@ func TestListsAreBounded(t *testing.T) {
 	}
 }
 
+// As many violations are listed as are asked for.
+func TestReadListsTheViolationsAskedFor(t *testing.T) {
+	t.Parallel()
+	document := withData(strings.Repeat("<Status/>", 100))
+	for most, want := range map[int]int{0: thingspace.MaxViolations, -1: 0, 1: 1, 50: 50, 1000: 99} {
+		m, err := thingspace.Read([]byte(document), thingspace.ReadOptions{Violations: most})
+		if err != nil || len(m.Violations) != want {
+			t.Errorf("of at most %d, %d violations are listed, want %d: %v", most, len(m.Violations), want, err)
+		}
+	}
+}
+
+// The largest answers of the platform are taken in one pass, with memory for what is decoded and next to none for the check: texts are parts of
+// the document, and lists that grow are what there is to allocate.
+func TestReadLargeMemory(t *testing.T) {
+	var usage strings.Builder
+	for i := range 60_000 {
+		fmt.Fprintf(&usage, "<ExtendedAttribute><Key>Attribute-%06d</Key><Value>%06d</Value></ExtendedAttribute>", i, i)
+	}
+	var collections strings.Builder
+	for i := range 2000 {
+		collections.WriteString("<CheckDeviceAvailability><DeviceIdentifiers>")
+		for j := range 16 {
+			fmt.Fprintf(&collections, "<DeviceIdentifier><Kind>imei</Kind><Identifier>%07d-%07d</Identifier></DeviceIdentifier>", i, j)
+		}
+		collections.WriteString("</DeviceIdentifiers><Status>Available</Status></CheckDeviceAvailability>")
+	}
+	for name, content := range map[string]string{
+		"DeviceUsage":             "<Usage><BytesUsed>7</BytesUsed><ExtendedAttributes>" + usage.String() + "</ExtendedAttributes></Usage>",
+		"CheckDeviceAvailability": collections.String(),
+	} {
+		document := []byte(withData(content))
+		if len(document) < 2_500_000 {
+			t.Fatalf("%s: %d bytes are no large message", name, len(document))
+		}
+		allocated := func(o thingspace.ReadOptions) float64 {
+			var before, after runtime.MemStats
+			runtime.GC()
+			runtime.ReadMemStats(&before)
+			m, err := thingspace.Read(document, o)
+			runtime.ReadMemStats(&after)
+			if err != nil || len(m.Violations) > 0 || m.ExtensionCount > 0 {
+				t.Fatalf("%s: %v, %v, %d extensions", name, err, m.Violations, m.ExtensionCount)
+			}
+			runtime.KeepAlive(m)
+			return float64(after.TotalAlloc-before.TotalAlloc) / float64(len(document))
+		}
+		allocated(thingspace.ReadOptions{}) // the first also makes what is kept for the next
+		if times := allocated(thingspace.ReadOptions{Key: true}); times > 3 {
+			t.Errorf("%s: %.2f times its %d bytes were allocated", name, times, len(document))
+		} else {
+			t.Logf("%s: %.2f times its %d bytes", name, times, len(document))
+		}
+	}
+}
+
 // Reading takes a small multiple of the message's size, whatever stands in it.
 func TestReadMemory(t *testing.T) {
 	for name, content := range map[string]string{

@@ -46,7 +46,7 @@ type Message struct {
 	Extensions     []string
 	ExtensionCount int
 
-	// Violations are where the message breaks the schema, at most [MaxViolations] of them, in the order in which they were met. Extensions are
+	// Violations are where the message breaks the schema, as many as were asked for, in the order in which they were met. Extensions are
 	// none.
 	Violations []Violation
 
