@@ -5,6 +5,9 @@ TOOLS = $(GO) tool -modfile=internal/tools/go.mod
 # How long `make fuzz` fuzzes each target, and how often `make crash` kills.
 FUZZTIME ?= 30s
 CRASHES ?= 25
+# How many mutants of messages `make fuzz` holds against other validators, and what they are drawn from.
+MUTANTS ?= 100000
+SEED ?= $(shell date +%s)
 
 .DEFAULT_GOAL := help
 .PHONY: help build run test lint generate verify oracle fuzz bench size crash sbom
@@ -26,7 +29,7 @@ lint: ## Check format, vet and staticcheck
 	$(GO) vet ./...
 	$(TOOLS) staticcheck ./...
 
-generate: ## Generate the decoder from the schemas, and Go types from the WSDLs, the decoder from the schemas, the dashboards
+generate: ## Generate the decoder from the schemas, Go types from the WSDLs, and the dashboards
 	$(GO) generate ./...
 
 verify: ## Check that generated code and module files are what their sources make of them
@@ -38,7 +41,8 @@ verify: ## Check that generated code and module files are what their sources mak
 oracle: ## Record the verdicts of xmllint in testdata
 	$(GO) test ./internal/thingspace -run TestOracle -record
 
-fuzz: ## Fuzz every target for FUZZTIME
+fuzz: ## Hold mutants of messages against other validators, and fuzz every target for FUZZTIME
+	$(GO) test ./internal/thingspace -run '^TestMutants' -count 1 -v -mutants $(MUTANTS) -mutants-seed $(SEED)
 	@for p in $$($(GO) list ./...); do \
 	  for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
 	    echo "$$p $$f"; $(GO) test $$p -run "^$$f$$" -fuzz "^$$f$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x || exit 1; \
