@@ -1,16 +1,13 @@
 package soap
 
-import (
-	"slices"
-	"strings"
-)
+import "strings"
 
 // Envelope is what stands around a payload.
 type Envelope struct {
 	Version Version
 	// Secrets delimits the content of every Password element in the Header, which nobody may store.
 	Secrets [][2]int
-	// Annotated says that there is more than a bare Envelope and Body: a Header, or an attribute of XML Schema on one of the two.
+	// Annotated says that there is more than a bare Envelope and Body: a Header, or an attribute on one of the two.
 	Annotated bool
 }
 
@@ -51,7 +48,7 @@ func Open(s *Scanner) (Envelope, error) {
 func openBody(s *Scanner, env *Envelope) error {
 	space := s.Name().Space
 	headerSeen := false
-	env.Annotated = annotated(s)
+	env.Annotated = len(s.Attrs()) > 0
 	for {
 		token, err := nextMarkup(s)
 		if err != nil {
@@ -70,7 +67,7 @@ func openBody(s *Scanner, env *Envelope) error {
 				return err
 			}
 		case Name{space, "Body"}:
-			env.Annotated = env.Annotated || annotated(s)
+			env.Annotated = env.Annotated || len(s.Attrs()) > 0
 			token, err := nextMarkup(s)
 			if err == nil && token != Start {
 				err = s.errorf(s.from, "the Body is empty")
@@ -80,10 +77,6 @@ func openBody(s *Scanner, env *Envelope) error {
 			return s.errorf(s.from, "element %s within Envelope, where only Header and Body may stand", quoteName(s.Name().Local))
 		}
 	}
-}
-
-func annotated(s *Scanner) bool {
-	return slices.ContainsFunc(s.Attrs(), func(a Attr) bool { return a.Name.Space == XSI })
 }
 
 // Close reads what follows the payload's end tag, which is the current token: nothing but the end.

@@ -128,6 +128,9 @@ func (s *Scanner) Next() (Token, error) {
 	if s.err != nil {
 		return EOF, s.err
 	}
+	if token, ok := s.plainTag(); ok {
+		return token, nil
+	}
 	token, err := s.next()
 	s.err = err
 	return token, err
@@ -137,7 +140,8 @@ func (s *Scanner) next() (Token, error) {
 	s.from = s.pos
 	if s.pendingEnd {
 		s.pendingEnd = false
-		return s.pop()
+		s.pop()
+		return End, nil
 	}
 	if s.pos == 0 && beginsDeclaration(s.doc) {
 		if err := s.declaration(); err != nil {
@@ -146,9 +150,6 @@ func (s *Scanner) next() (Token, error) {
 	}
 	for {
 		s.from = s.pos
-		if token, ok := s.plainTag(); ok {
-			return token, nil
-		}
 		if s.pos == len(s.doc) {
 			return s.atEnd()
 		}
@@ -189,9 +190,10 @@ func (s *Scanner) next() (Token, error) {
 // judges nothing: whatever is not plain, or a limit might be met by, is left where it is.
 func (s *Scanner) plainTag() (Token, bool) {
 	doc, i := s.doc, s.pos+1
-	if i+1 >= len(doc) || doc[i-1] != '<' || len(s.open) == 0 {
+	if i+1 >= len(doc) || doc[i-1] != '<' || len(s.open) == 0 || s.pendingEnd {
 		return EOF, false
 	}
+	s.from = s.pos
 	if doc[i] == '/' {
 		top := &s.open[len(s.open)-1]
 		i++
@@ -220,6 +222,53 @@ func (s *Scanner) plainTag() (Token, bool) {
 	s.open = append(s.open, element{raw: raw, space: s.space, ns: len(s.ns)})
 	s.name = Name{s.space, raw}
 	return Start, true
+}
+
+// Blank passes over white space before a tag, and returns it. It is a short cut for a reader to whom white space there says nothing: what is not
+// plain it leaves to [Scanner.Next].
+func (s *Scanner) Blank() string {
+	doc, i := s.doc, s.pos
+	for i < len(doc) && (doc[i] == '\n' || doc[i] == ' ' || doc[i] == '\t') {
+		i++
+	}
+	if i == s.pos || i == len(doc) || doc[i] != '<' || len(s.open) == 0 || s.pendingEnd || s.err != nil ||
+		s.tokens == s.limits.Tokens || i-s.pos > s.limits.Text {
+		return ""
+	}
+	blank := doc[s.pos:i]
+	s.tokens++
+	s.pos = i
+	return blank
+}
+
+// Leaf is the content of the element whose start tag is current, if that is plain text and nothing else. [Scanner.TakeLeaf] then reads it and the
+// end tag at once. It is a short cut as well: what is not plain is not ok.
+func (s *Scanner) Leaf() (text string, ok bool) {
+	doc, i := s.doc, s.pos
+	if s.pendingEnd || s.err != nil {
+		return "", false
+	}
+	for i < len(doc) && class[doc[i]]&plainText != 0 {
+		i++
+	}
+	raw := s.open[len(s.open)-1].raw
+	begin := i + len("</")
+	end := begin + len(raw)
+	if end >= len(doc) || doc[i] != '<' || doc[i+1] != '/' || doc[end] != '>' || doc[begin:end] != raw ||
+		s.tokens+2 > s.limits.Tokens || i-s.pos > s.limits.Text {
+		return "", false
+	}
+	return doc[s.pos:i], true
+}
+
+// TakeLeaf reads what [Scanner.Leaf] returned. The end tag is the current token then.
+func (s *Scanner) TakeLeaf(text string) {
+	s.from = s.pos + len(text)
+	if s.tokens++; text != "" {
+		s.tokens++
+	}
+	s.pos = s.from + len("</") + len(s.open[len(s.open)-1].raw) + len(">")
+	s.pop()
 }
 
 func (s *Scanner) atEnd() (Token, error) {

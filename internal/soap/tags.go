@@ -132,10 +132,11 @@ func (s *Scanner) endTag() (Token, error) {
 		return EOF, s.errorf(s.pos+2, "expected </%s>", shorten(raw))
 	}
 	s.pos = at + 1
-	return s.pop()
+	s.pop()
+	return End, nil
 }
 
-func (s *Scanner) pop() (Token, error) {
+func (s *Scanner) pop() {
 	top := &s.open[len(s.open)-1]
 	s.name = top.name()
 	s.attrs = s.attrs[:0]
@@ -144,7 +145,6 @@ func (s *Scanner) pop() (Token, error) {
 		s.space, _ = s.lookup("")
 	}
 	s.open = s.open[:len(s.open)-1]
-	return End, nil
 }
 
 // qname reads a name with at most one colon, at colon, or -1.

@@ -227,6 +227,19 @@ func (c *checker) text(text string) {
 	}
 }
 
+// blank judges white space that was passed over before a tag.
+func (c *checker) blank() {
+	if top := &c.frames[len(c.frames)-1]; top.nilled || top.typ.simple {
+		c.text(" ")
+	}
+}
+
+// takesAny reports whether any text may stand in the current element.
+func (c *checker) takesAny() bool {
+	top := &c.frames[len(c.frames)-1]
+	return top.hidden || top.typ.simple && top.typ.value == anyText && !top.nilled
+}
+
 // part adds to the value of a simple type that is judged when its element ends.
 func (c *checker) part(top *frame, text string) {
 	const longest = 1 << 10 // of a value, white space around it aside

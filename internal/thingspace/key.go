@@ -102,7 +102,7 @@ func digestsOf(document string) digests {
 		case token == soap.End:
 			k.end(&s)
 		case token == soap.Text:
-			k.text(&s)
+			k.text(&s, s.Text())
 		}
 	}
 	return k.digests()
@@ -126,11 +126,11 @@ func (k *keyer) start(s *soap.Scanner) {
 	k.current.start(name, s.Attrs())
 }
 
-func (k *keyer) text(s *soap.Scanner) {
+// text takes a text of the innermost open element.
+func (k *keyer) text(s *soap.Scanner, text string) {
 	if k.quiet > 0 {
 		return
 	}
-	text := s.Text()
 	if k.current == &k.device && s.Depth() == k.root+2 && s.Element(s.Depth()).Local == "Kind" {
 		text = strings.ToLower(text)
 	}

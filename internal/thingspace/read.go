@@ -312,7 +312,7 @@ func (d *decoder) next() (soap.Token, error) {
 		d.stopped()
 	case soap.Text:
 		if d.keyed {
-			d.key.text(&d.s)
+			d.key.text(&d.s, d.s.Text())
 		}
 	}
 	return token, nil
@@ -354,6 +354,12 @@ func (d *decoder) stopped() {
 func (d *decoder) children(extra *[]callback.Element, inferred []string, each func(name string) (outcome, error)) (text string, filled bool, err error) {
 	var b pieces
 	for {
+		if blank := d.s.Blank(); blank != "" {
+			d.check.blank()
+			if d.keyed {
+				d.key.text(&d.s, blank)
+			}
+		}
 		token, err := d.next()
 		if err != nil {
 			return "", false, err
@@ -637,6 +643,14 @@ func (d *decoder) judgedTree(e *callback.Element, from int) (err error) {
 
 // text reads the current element as text, white space and all. An element within it is an extension.
 func (d *decoder) text() (string, error) {
+	if text, ok := d.s.Leaf(); ok && d.check.takesAny() {
+		if d.keyed && text != "" {
+			d.key.text(&d.s, text)
+		}
+		d.s.TakeLeaf(text)
+		d.stopped()
+		return text, nil
+	}
 	var b pieces
 	for {
 		token, err := d.next()

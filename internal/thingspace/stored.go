@@ -62,7 +62,7 @@ func headEdits(head string, envelope soap.Envelope) []edit {
 	for _, s := range envelope.Secrets {
 		m.secret(s[0], s[1])
 	}
-	if strings.Contains(strings.ToLower(head), "password") {
+	if envelope.Annotated && strings.Contains(strings.ToLower(head), "password") {
 		m.headAttributes()
 	}
 	return m.edits
