@@ -186,7 +186,10 @@ func (s *Scanner) next() (Token, error) {
 	}
 }
 
-// plainTag reads a start tag that is nothing but a name of ASCII without a prefix, or an end tag as it is most often written. It is a short cut and
+// nilTag is the rest of a start tag whose element is nil.
+const nilTag = ` xsi:nil="true"/>`
+
+// plainTag reads a start tag that is nothing but a name of ASCII without a prefix, or that and nil, or an end tag as it is most often written. It is a short cut and
 // judges nothing: whatever is not plain, or a limit might be met by, is left where it is.
 func (s *Scanner) plainTag() (Token, bool) {
 	doc, i := s.doc, s.pos+1
@@ -212,13 +215,26 @@ func (s *Scanner) plainTag() (Token, bool) {
 	start := i
 	for i++; i < len(doc) && class[doc[i]]&nameChar != 0; i++ {
 	}
-	if i == len(doc) || doc[i] != '>' || len(s.open) >= s.limits.Depth || s.tokens == s.limits.Tokens || i-start > s.limits.Name {
+	if i == len(doc) || len(s.open) >= s.limits.Depth || s.tokens+2 > s.limits.Tokens || i-start > s.limits.Name {
 		return EOF, false
 	}
-	s.tokens++
-	s.pos = i + 1
-	s.attrs = s.attrs[:0]
 	raw := doc[start:i]
+	switch {
+	case doc[i] == '>':
+		s.tokens++
+		s.pos = i + 1
+		s.attrs = s.attrs[:0]
+	case strings.HasPrefix(doc[i:], nilTag): // as senders write a member that they leave out
+		if space, _ := s.lookup("xsi"); space != XSI {
+			return EOF, false
+		}
+		s.tokens += 2
+		s.pos = i + len(nilTag)
+		s.attrs = append(s.attrs[:0], Attr{Name: Name{XSI, "nil"}, Value: "true", From: i + 1, To: s.pos - len("/>")})
+		s.pendingEnd = true
+	default:
+		return EOF, false
+	}
 	s.open = append(s.open, element{raw: raw, space: s.space, ns: len(s.ns)})
 	s.name = Name{s.space, raw}
 	return Start, true
