@@ -199,6 +199,8 @@ func TestAPortIsFreeOrTakenOrHeldByTheCallbackdThatRuns(t *testing.T) {
 	examine(t, newer).has(t, "running", doctor.Warn, "callbackd test runs .* and this is newer")
 	o.Config = load(t, dir, fmt.Sprintf(text, port, other)).Config
 	examine(t, o).has(t, "ports", doctor.Warn, "^free, and the callbackd that runs does not listen there$")
+	o.Config = load(t, dir, fmt.Sprintf(text, other, port)).Config
+	examine(t, o).has(t, "ports", doctor.Warn, "^free, and the callbackd that runs does not listen there$")
 	o.Config = load(t, dir, strings.Replace(fmt.Sprintf(text, port, other), "DeviceUsage", "StateService", 1)).Config
 	examine(t, o).has(t, "ports", doctor.Warn, "^held by the callbackd that runs, for another listener$")
 }

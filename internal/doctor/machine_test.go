@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"callbackd/internal/callback"
 	"callbackd/internal/config"
 	"callbackd/internal/doctor"
+	"callbackd/internal/inbox/sqlite"
 
 	"golang.org/x/sys/unix"
 )
@@ -147,6 +149,35 @@ func TestAnInboxWhoseBytesHaveChangedIsFound(t *testing.T) {
 		t.Fatal(err)
 	}
 	examine(t, o).has(t, "store", doctor.Fail, ".")
+}
+
+// TestAPageThatIsLost takes a page of an index away, which no entry is read by.
+func TestAPageThatIsLost(t *testing.T) {
+	t.Parallel()
+	o := stored(t)
+	file := filepath.Join(o.Config.DataDir, "inbox.db")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const page = 4096
+	for at := 2 * page; at < len(text); at += page {
+		lost := slices.Concat(text[:at], make([]byte, page), text[at+page:])
+		if err := os.WriteFile(file, lost, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r, err := sqlite.OpenReader(t.Context(), o.Config.DataDir)
+		if err != nil {
+			continue // it is found even sooner
+		}
+		x, err := r.Examine(t.Context(), 10)
+		_ = r.Close()
+		if err == nil && len(x.Damage) > 0 {
+			examine(t, o).has(t, "store", doctor.Fail, "(?s)^the database is damaged: .*[Pp]age")
+			return
+		}
+	}
+	t.Error("no page could be lost without keeping entries from being read")
 }
 
 func TestAnInboxInUseIsExamined(t *testing.T) {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -49,14 +51,11 @@ func (p *patient) ports(ctx context.Context) []Finding {
 }
 
 func (p *patient) port(ctx context.Context, a address) Finding {
-	held := false
 	if p.status != nil {
-		for _, listen := range p.status.Listen {
-			held = held || listen == a.listen
-		}
-		if elsewhere := p.status.Listen[a.keys[0]]; held && elsewhere == a.listen {
+		switch held := slices.Collect(maps.Values(p.status.Listen)); {
+		case p.status.Listen[a.keys[0]] == a.listen:
 			return Finding{Level: OK, Found: "held by the callbackd that runs"}
-		} else if held {
+		case slices.Contains(held, a.listen):
 			return Finding{Level: Warn, Found: "held by the callbackd that runs, for another listener", Advice: "restart callbackd with this configuration"}
 		}
 	}
