@@ -173,7 +173,7 @@ func (g *guide) meanwhile(line string) string {
 }
 
 // handwork are the programs that only a machine of one's own has, or that change it.
-var handwork = regexp.MustCompile(`^(certbot|sh|nft|install|systemctl|chown|cp|callbackd (firewall|platform|check|doctor|inbox restore|inbox release))\b`)
+var handwork = regexp.MustCompile(`^(certbot|sh|nft|install|systemctl|chown|cp|callbackd (firewall|platform serve|check|doctor|inbox restore|inbox release))\b`)
 
 // operatorsGuide: every block of the guide is of a sort that a test carries out, or is for a machine of one's own; and what it links to is there.
 func operatorsGuide(tr *tree, report func(string, ...any)) {
