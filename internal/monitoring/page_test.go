@@ -22,6 +22,9 @@ import (
 	"go.uber.org/zap"
 )
 
+// nameLabel holds the name of a metric.
+const nameLabel = "__name__"
+
 // page is what a program shows to Prometheus: the values of each label of each metric.
 type page map[string]map[string]map[string]bool
 
@@ -89,11 +92,15 @@ func readPage(t *testing.T, text []byte) page {
 		if err != nil {
 			t.Fatalf("%s: %v", line, err)
 		}
-		name := metric.Get(labels.MetricName)
+		name := metric.Get(nameLabel)
 		if p[name] == nil {
 			p[name] = make(map[string]map[string]bool)
 		}
-		metric.DropMetricName().Range(func(l labels.Label) { p.add(name, l.Name, l.Value) })
+		metric.Range(func(l labels.Label) {
+			if l.Name != nameLabel {
+				p.add(name, l.Name, l.Value)
+			}
+		})
 	}
 	if len(p) < 50 {
 		t.Fatalf("the page shows %d metrics:\n%s", len(p), bytes.TrimSpace(text))
@@ -154,7 +161,7 @@ func (p page) unknown(expr parser.Expr) (problems []string) {
 				return nil
 			}
 			for _, m := range n.LabelMatchers {
-				if m.Name != labels.MetricName {
+				if m.Name != nameLabel {
 					p.unknownMatch(n.Name, known[m.Name], m, say)
 				}
 			}

@@ -95,7 +95,11 @@ func quantile(share float64, by, bucket string) string {
 	return fmt.Sprintf("histogram_quantile(%g, %s)", share, sum(strings.TrimPrefix(by+", le", ", "), rate(bucket)))
 }
 
+// build makes the dashboard.
+//
+//lint:ignore SA1019 every Grafana imports this model, and only newer ones its successor
 func (b board) build() (dashboard.Dashboard, error) {
+	//lint:ignore SA1019 every Grafana imports this model, and only newer ones its successor
 	d := dashboard.NewDashboardBuilder(b.title).Uid(b.uid).Description(b.description).Tags([]string{"callbackd"}).
 		Timezone("browser").Time("now-6h", "now").Refresh("1m").Tooltip(dashboard.DashboardCursorSyncCrosshair).Editable().
 		Link(dashboard.NewDashboardLinkBuilder("callbackd").Type(dashboard.DashboardLinkTypeDashboards).Tags([]string{"callbackd"}).
