@@ -32,10 +32,14 @@ var mutantDifferences = []struct {
 	pattern              *regexp.Regexp
 	reason               string
 }{
-	{"xmllint", valid, invalid, regexp.MustCompile(`<(CallbackCount|MaxCallbackThreshold|faultcode)[^>]*>(\s+[^<]*|[^<]*\s+|[^<]*<!.*)</`),
+	{"xmllint", valid, invalid, regexp.MustCompile(`<(CallbackCount|MaxCallbackThreshold|faultcode)([^>]*[^>/])?>[^/]*\s[^/]*</`),
 		"xmllint does not take white space around an xs:int or xs:QName, though XML Schema part 2, 3.3.17, has it collapsed; and in the document that it gets, white space stands for what was cut"},
 	{"xmllint", valid, invalid, regexp.MustCompile(`<!\[CDATA\[\s*\]\]>`),
 		"xmllint takes no CDATA section between elements, though one that holds white space is white space"},
+	{"the second opinion", valid, invalid, regexp.MustCompile(`(?s)<s:Header.*:nil=.*</s:Header>`),
+		"it wants no xsi:nil on an element that nobody declared, in a header; XML Schema part 1, 3.3.4, asks only declarations whether they are nillable"},
+	{"the second opinion", valid, invalid, regexp.MustCompile(`(?s)^[^>]*:(schemaLocation|noNamespaceSchemaLocation|type)\s*=`),
+		"a schemaLocation or xsi:type of the envelope is a hint that nobody here follows, so the decoder does not judge what is in it"},
 }
 
 // TestMutants changes messages of the corpus at random, and holds the decoder's verdict on each against two other validators'.
@@ -64,7 +68,7 @@ func TestMutants(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if verdictOf(second) != verdict {
+		if verdictOf(second) != verdict && excuse("the second opinion", judged{document: document, verdict: verdict}, verdictOf(second)) < 0 {
 			t.Errorf("of a mutant of %s the decoder says %v, the second opinion is %v\n%s\n%s", base.name, m.Violations, second, document, thingspace.Published(m))
 		}
 		if strings.Count(document, "\r") == strings.Count(document, "\r\n") { // checkTold knows no other line ends
@@ -141,7 +145,7 @@ func againstXmllint(t *testing.T, list []judged) {
 	}
 	if len(list) >= 50_000 {
 		for i, d := range mutantDifferences {
-			if !needed[i] {
+			if d.oracle == "xmllint" && !needed[i] {
 				t.Errorf("no mutant needs the excuse that %s", d.reason)
 			}
 		}
