@@ -203,7 +203,8 @@ func (c *checker) lax(name soap.Name) {
 			return
 		}
 	}
-	c.push(&edge{local: name.Local, nillable: true}, false)
+	// Without a declaration there is nobody to say whether it may be nil: its attributes are as free as its content.
+	c.frames = append(c.frames, frame{name: name.Local, typ: &types[typeAnyType]})
 }
 
 const whiteSpace = " \t\r\n"
