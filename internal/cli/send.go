@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"callbackd/internal/callback"
+	"callbackd/internal/certificate"
 	"callbackd/internal/config"
 	"callbackd/internal/receiver"
 	"callbackd/internal/thingspace/platform"
@@ -35,9 +36,10 @@ type sender struct {
 	client  *platform.Client
 	service string
 
-	sample, url, account, caFile string
-	keepRequestID, deliver       bool
-	seed                         uint64
+	sample, url, account      string
+	caFile, certFile, keyFile string
+	keepRequestID, deliver    bool
+	seed                      uint64
 
 	sent, acked int
 }
@@ -65,6 +67,8 @@ func (e *env) send() *cobra.Command {
 	flags.StringVar(&s.url, "url", "", "where to send it (default: the service's public_url, or its own listener)")
 	flags.StringVar(&s.account, "account", "", "the label of the credentials to use (default: the first that are valid for the service)")
 	flags.StringVar(&s.caFile, "ca-file", "", "trust the certificates in this file besides the system's")
+	flags.StringVar(&s.certFile, "cert-file", "", "show the certificate in this file, to a listener with client_ca_file")
+	flags.StringVar(&s.keyFile, "key-file", "", "the key of that certificate")
 	flags.BoolVar(&s.keepRequestID, "keep-request-id", false, "keep the RequestId, so that the message is a duplicate of one that has it")
 	flags.BoolVar(&s.deliver, "deliver", false, "deliver it to every handler, as if it were real")
 	flags.Uint64Var(&s.seed, "seed", 0, "seed of a generated message (default: random)")
@@ -129,6 +133,9 @@ func (s *sender) checkFlags(args []string) error {
 	}
 	if s.sample != "" && len(args) > 0 {
 		return usagef("give either --sample or a file")
+	}
+	if (s.certFile == "") != (s.keyFile == "") {
+		return usagef("--cert-file and --key-file go together")
 	}
 	if s.url != "" {
 		if u, err := url.Parse(s.url); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
@@ -250,11 +257,22 @@ func (s *sender) post(ctx context.Context, service callback.Service, message []b
 	return nil
 }
 
+// turnedAway reports whether the server refused the handshake with one of these alerts, of which crypto/tls exports nothing but the text.
+func turnedAway(err error, alerts ...string) bool {
+	var remote *net.OpError
+	return errors.As(err, &remote) && remote.Op == "remote error" &&
+		slices.ContainsFunc(alerts, func(alert string) bool { return remote.Err.Error() == "tls: "+alert })
+}
+
 func adviceOnError(err error) string {
 	var authority x509.UnknownAuthorityError
 	var host x509.HostnameError
 	var record tls.RecordHeaderError
 	switch {
+	case turnedAway(err, "certificate required"):
+		return ": the listener takes clients with a certificate alone: show one with --cert-file and --key-file"
+	case turnedAway(err, "bad certificate", "unknown certificate authority", "expired certificate"):
+		return ": the certificate of --cert-file is not taken: is it valid, and of an authority in the listener's client_ca_file?"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return ": nothing listens there: does `callbackd serve` run, and does a firewall let this through?"
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, io.EOF):
@@ -332,16 +350,42 @@ func listenerURL(s *config.Service) string {
 func (s *sender) newClient() (*platform.Client, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.Proxy = nil // the platform uses none of ours
-	if s.caFile != "" {
-		pool, err := rootsWith(s.caFile)
-		if err != nil {
-			return nil, err
-		}
-		transport.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+	var err error
+	if transport.TLSClientConfig, err = s.tls(); err != nil {
+		return nil, err
 	}
 	mark := receiver.TestStored
 	if s.deliver {
 		mark = receiver.TestDelivered
 	}
 	return &platform.Client{HTTP: &http.Client{Transport: transport}, Headers: http.Header{receiver.TestHeader: {mark}}}, nil
+}
+
+// tls is whom send trusts, and what it shows of itself.
+func (s *sender) tls() (*tls.Config, error) {
+	c := &tls.Config{MinVersion: tls.VersionTLS12}
+	if s.caFile != "" {
+		var err error
+		if c.RootCAs, err = rootsWith(s.caFile); err != nil {
+			return nil, err
+		}
+	}
+	if s.certFile == "" {
+		return c, nil
+	}
+	shown, err := os.ReadFile(s.certFile)
+	if err != nil {
+		return nil, err
+	}
+	key, err := os.ReadFile(s.keyFile)
+	if err != nil {
+		return nil, err
+	}
+	pair, err := certificate.New(shown, key)
+	if err != nil {
+		return nil, usagef("--cert-file %s, --key-file %s: %w", s.certFile, s.keyFile, err)
+	}
+	// Shown whatever authorities the listener names, for it tells better than crypto/tls why it refuses one.
+	c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair.TLS, nil }
+	return c, nil
 }
