@@ -172,7 +172,7 @@ func (o *Operator) Replay(ctx context.Context, r ReplayRequest) (sqlite.Replayed
 		return sqlite.Replayed{}, err
 	}
 	return o.Store.Replay(ctx, sqlite.ReplayRequest{ID: r.ID, Entries: q, Handlers: slices.Compact(slices.Sorted(slices.Values(r.Handlers))),
-		Route: o.routed, Rate: r.Rate, DryRun: r.DryRun})
+		Route: o.routed, Except: string(callback.Heartbeat), Rate: r.Rate, DryRun: r.DryRun})
 }
 
 // configured refuses a name that no handler has: nobody would make its deliveries.

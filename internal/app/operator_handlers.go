@@ -110,7 +110,7 @@ func listHandlers(ctx context.Context, reader *sqlite.Reader, c *config.Config, 
 	slices.SortFunc(known, func(a, b inbox.HandlerStatus) int { return strings.Compare(a.Name, b.Name) })
 	for _, h := range known {
 		configured := c.Handlers[h.Name]
-		if configured == nil && h.Pending == 0 && h.Dead == 0 {
+		if configured == nil && (h.Pending == 0 && h.Dead == 0 || h.Name == config.HeartbeatHandler) {
 			continue
 		}
 		s := statusOf(h, now)

@@ -178,7 +178,7 @@ func cutDays(text string) (time.Duration, bool) {
 	return time.Duration(n) * 24 * time.Hour, err == nil && n >= 0
 }
 
-// each hands over the entries that q selects. Corrupt ones are passed over, and the error tells of them at the end.
+// each hands over the entries that q selects, and no heartbeat. Corrupt ones are passed over, and the error tells of them at the end.
 func each(ctx context.Context, r *sqlite.Reader, q inbox.Query, limit int, do func(*inbox.Entry) error) error {
 	if limit > 0 {
 		var err error
@@ -193,6 +193,7 @@ func each(ctx context.Context, r *sqlite.Reader, q inbox.Query, limit int, do fu
 			corrupt = append(corrupt, err)
 		case err != nil:
 			return err
+		case entry.Service == string(callback.Heartbeat):
 		default:
 			if err := do(&entry); err != nil {
 				return err

@@ -10,6 +10,7 @@ import (
 	"time"
 	"unicode"
 
+	"callbackd/internal/callback"
 	"callbackd/internal/config"
 	"callbackd/internal/handler"
 	"callbackd/internal/inbox"
@@ -392,10 +393,20 @@ func (e *env) inboxStats() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			withoutHeartbeats(&s)
 			return e.print(*o, summed{s, outages(s.WithoutAcks)}, func(w io.Writer) { statsTable(w, s) })
 		})
 	}
 	return c
+}
+
+// withoutHeartbeats leaves out what is no callback of the platform's, but is in the inbox while it is under way.
+func withoutHeartbeats(s *sqlite.Stats) {
+	const heartbeat = string(callback.Heartbeat)
+	s.Entries -= s.Services[heartbeat]
+	s.Sightings -= s.Services[heartbeat]
+	delete(s.Services, heartbeat)
+	delete(s.Pending, heartbeat)
 }
 
 // summed are the stats as JSON.

@@ -26,6 +26,8 @@ type ReplayRequest struct {
 	// Handlers get them. None are the handlers that Route names for each entry.
 	Handlers []string
 	Route    Route
+	// Except is a service whose entries nobody gets: callbackd's own.
+	Except string
 	// Rate is how many a second are due to each handler; 0 is all at once. What fell due while a handler could not take it follows at the
 	// handler's own pace.
 	Rate float64
@@ -215,7 +217,7 @@ func (s *Store) replayOne(ctx context.Context, tx *effects, r *ReplayRequest, p 
 	if len(handlers) == 0 {
 		handlers = r.Route(e)
 	}
-	if e.State == inbox.Quarantined || len(handlers) == 0 {
+	if e.State == inbox.Quarantined || len(handlers) == 0 || e.Service == r.Except {
 		return nil
 	}
 	if e.Erased {
