@@ -32,6 +32,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -67,7 +68,7 @@ type Options struct {
 type Server struct {
 	listener net.Listener
 	http     *http.Server
-	web      Web
+	web      atomic.Pointer[Web]
 	log      *zap.Logger
 	api      *entrance // nil without a token
 }
@@ -97,16 +98,29 @@ func New(o Options) *Server {
 		EnableOpenMetrics: true, MaxRequestsInFlight: mostScrapes, ErrorLog: errorLog,
 		ErrorHandling: promhttp.ContinueOnError, // one metric that cannot be had is no reason to be blind to the others
 	}).ServeHTTP)
-	profiles := &profiles{identified: o.Web.Users || o.Web.Certificates, busy: make(chan struct{}, 1), log: o.Log}
+	s := &Server{log: o.Log, listener: netutil.LimitListener(o.Listener, mostConnections)}
+	s.web.Store(&o.Web)
+	profiles := &profiles{identified: s.identifies, busy: make(chan struct{}, 1), log: o.Log}
 	if o.API != nil && o.Token != "" {
 		profiles.api = o.API.withToken(o.Token)
 		router.Mount(prefix, profiles.api)
 	}
 	router.Get(profilesPrefix+"*", profiles.ServeHTTP)
-	return &Server{api: profiles.api, web: o.Web, log: o.Log, listener: netutil.LimitListener(o.Listener, mostConnections), http: &http.Server{
+	s.api = profiles.api
+	s.http = &http.Server{
 		Handler: router, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second, WriteTimeout: 30 * time.Second,
 		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10, ErrorLog: errorLog,
-	}}
+	}
+	return s
+}
+
+// SetWeb notes what has become of the web-config, which the listener itself has read already.
+func (s *Server) SetWeb(web Web) { s.web.Store(&web) }
+
+// identifies reports whether nobody is let in whom the web-config does not know.
+func (s *Server) identifies() bool {
+	web := s.web.Load()
+	return web.Users || web.Certificates
 }
 
 // SetToken replaces the token of the API, for requests that come from now on. A server that was made without one stays without the API.

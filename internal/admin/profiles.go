@@ -22,8 +22,8 @@ const longestProfile = 60 // seconds
 type profiles struct {
 	// api asks for its token; nil, if there is none.
 	api *entrance
-	// identified is set where nobody gets here whom the web-config does not know.
-	identified bool
+	// identified reports whether nobody gets here whom the web-config does not know.
+	identified func() bool
 	busy       chan struct{}
 	log        *zap.Logger
 }
@@ -33,7 +33,7 @@ func (p *profiles) permits(r *http.Request) error {
 	switch {
 	case p.api != nil && !p.api.knows(r.Header.Get("Authorization")):
 		return Errorf(Unauthorized, "send the token of admin.token_file as `Authorization: Bearer TOKEN`")
-	case p.api != nil || p.identified:
+	case p.api != nil || p.identified():
 		return nil
 	}
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)

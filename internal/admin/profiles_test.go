@@ -121,3 +121,23 @@ func TestProfile(t *testing.T) {
 		t.Errorf("an unknown profile: %d", status)
 	}
 }
+
+// TestProfilesFollowTheWebConfig: when it asks nobody for a user any more, whoever comes from elsewhere gets none.
+func TestProfilesFollowTheWebConfig(t *testing.T) {
+	t.Parallel()
+	s := New(Options{Registry: prometheus.NewRegistry(), Listener: none{}, Web: Web{Users: true}})
+	status := func() int {
+		r := httptest.NewRequest(http.MethodGet, "/debug/pprof/goroutine?debug=1", nil)
+		r.RemoteAddr = "192.0.2.1:4711"
+		w := patient{httptest.NewRecorder()}
+		s.http.Handler.ServeHTTP(w, r)
+		return w.Code
+	}
+	if code := status(); code != http.StatusOK {
+		t.Errorf("with users: status %d", code)
+	}
+	s.SetWeb(Web{TLS: true})
+	if code := status(); code != http.StatusForbidden {
+		t.Errorf("without users any more: status %d", code)
+	}
+}

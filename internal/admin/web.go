@@ -8,7 +8,7 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/prometheus/exporter-toolkit/web"
+	toolkit "github.com/prometheus/exporter-toolkit/web"
 	"go.uber.org/zap"
 )
 
@@ -24,19 +24,19 @@ type Web struct {
 
 // serve serves as the web-config says, if there is one.
 func (s *Server) serve() error {
-	if s.web.File == "" {
+	web := s.web.Load()
+	if web.File == "" {
 		return s.http.Serve(s.listener)
 	}
-	return web.Serve(&probesFirst{Listener: s.listener, server: s.http, probes: s.probes(s.http.Handler)}, s.http,
-		&web.FlagConfig{WebConfigFile: &s.web.File}, slog.New(toZap{s.log}))
+	return toolkit.Serve(&probesFirst{Listener: s.listener, server: s.http, probes: s.probes(s.http.Handler)}, s.http,
+		&toolkit.FlagConfig{WebConfigFile: &web.File}, slog.New(toZap{s.log}))
 }
 
 // probes answers /livez and /readyz: a kubelet has no password, and a file that gives others access must not decide whether callbackd lives.
 // Where users are asked for, who names none gets to know the state alone.
 func (s *Server) probes(all http.Handler) http.Handler {
-	brief := s.web.Users
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if brief {
+		if s.web.Load().Users {
 			w = &firstLine{ResponseWriter: w}
 		}
 		all.ServeHTTP(w, r)

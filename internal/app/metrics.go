@@ -30,7 +30,7 @@ func newReloadMetrics(reg prometheus.Registerer, c *config.Config) *reloadMetric
 		successful:    with.NewGauge(gauge("config_last_reload_successful", "1 unless the configuration was rejected when it was read last: the one before is then in force.")),
 		since:         with.NewGauge(gauge("config_last_reload_success_timestamp_seconds", "When the configuration was last read and not rejected.")),
 		restartNeeded: with.NewGauge(gauge("config_restart_needed", "1 while the configuration has changed in keys that take a restart; the log names them.")),
-		expiry: with.NewGaugeVec(gauge("certificate_expiry_timestamp_seconds", "When the certificate expires that the service's listener shows."),
+		expiry: with.NewGaugeVec(gauge("certificate_expiry_timestamp_seconds", "When the certificate expires that the service's listener shows; admin: that of admin.web_config_file."),
 			[]string{"service"}),
 	}
 	for _, result := range []ReloadResult{ReloadApplied, ReloadUnchanged, ReloadRejected} {
@@ -47,6 +47,9 @@ func (m *reloadMetrics) read(c *config.Config, restartNeeded bool) {
 	m.restartNeeded.Set(0)
 	if restartNeeded {
 		m.restartNeeded.Set(1)
+	}
+	if pair := c.Admin.Certificate(); pair != nil {
+		m.expiry.WithLabelValues("admin").Set(float64(pair.Leaf().NotAfter.Unix()))
 	}
 	for name, s := range c.Services {
 		if s.TLS != nil {

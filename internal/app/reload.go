@@ -198,6 +198,7 @@ func (r *reloader) replace(next *config.Config, answer *ReloadAnswer) error {
 		a.certificates.replace(now)
 	}
 	a.admin.SetToken(now.Admin.Token.Reveal())
+	a.admin.SetWeb(now.Admin.Web)
 	r.current.Store(now)
 	if r.setLevel(now.Log.Level) && !changed(answer.Applied, "log.level") {
 		answer.Applied = append(answer.Applied, "log.level") // which was another for a while

@@ -1,10 +1,14 @@
 package config
 
 import (
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
+	"time"
 
 	"callbackd/internal/admin"
+	"callbackd/internal/certificate"
 
 	"github.com/prometheus/exporter-toolkit/web"
 	"go.yaml.in/yaml/v3"
@@ -45,7 +49,7 @@ func (a *Admin) readWebConfig(d *decoder) {
 	if a.WebConfigFile == "" || d.isSpoiled(at) {
 		return
 	}
-	text, err := readBounded(a.WebConfigFile, mostText) // none of the sources: the listener reads it again by itself
+	text, err := d.read(a.WebConfigFile) // the listener reads it again by itself: this judges it, and tells what of it matters elsewhere
 	if err == nil {
 		err = web.Validate(a.WebConfigFile)
 	}
@@ -53,6 +57,8 @@ func (a *Admin) readWebConfig(d *decoder) {
 		TLS struct {
 			Cert       string `yaml:"cert"`
 			CertFile   string `yaml:"cert_file"`
+			Key        string `yaml:"key"`
+			KeyFile    string `yaml:"key_file"`
 			ClientAuth string `yaml:"client_auth_type"`
 		} `yaml:"tls_server_config"`
 		Users map[string]string `yaml:"basic_auth_users"`
@@ -71,11 +77,49 @@ func (a *Admin) readWebConfig(d *decoder) {
 	}
 	a.Web = admin.Web{File: a.WebConfigFile, TLS: asks.TLS.Cert+asks.TLS.CertFile != "", Users: len(asks.Users) > 0,
 		Certificates: asks.TLS.ClientAuth == "RequireAndVerifyClientCert"}
+	certificates, key := a.besideWebConfig(d, asks.TLS.Cert, asks.TLS.CertFile), a.besideWebConfig(d, asks.TLS.Key, asks.TLS.KeyFile)
+	a.readCertificate(d, certificates, key)
+	all := make(Sources)
+	all.note("", slices.Concat(text, certificates, key))
+	a.webText = all[""]
 	if a.Web.Users && a.TokenFile != "" {
 		d.at("admin.token_file", Fatal, "%s names users, and a request has one Authorization header, for a user or for the token: "+
 			"ask for client certificates there in place of users, or leave the API to the control socket", a.WebConfigFile)
 	}
 }
+
+// besideWebConfig is what a pair of the web-config's keys says: the text itself, or the file that has it, which is relative to the web-config.
+// The toolkit has found it readable.
+func (a *Admin) besideWebConfig(d *decoder, text, file string) []byte {
+	if file == "" {
+		return []byte(text)
+	}
+	if !filepath.IsAbs(file) {
+		file = filepath.Join(filepath.Dir(a.WebConfigFile), file)
+	}
+	held, err := d.read(file)
+	if err != nil {
+		return nil
+	}
+	return held
+}
+
+// readCertificate keeps the certificate of the web-config, for whoever is to know when it expires.
+func (a *Admin) readCertificate(d *decoder, certificates, key []byte) {
+	pair, err := certificate.New(certificates, key)
+	if err != nil {
+		return // there is none, or one that the toolkit takes all the same
+	}
+	a.certificate = pair
+	for _, flaw := range pair.Flaws(time.Now(), "", nil) {
+		if flaw.Kind == certificate.Expired || flaw.Kind == certificate.NotYet {
+			d.at("admin.web_config_file", Warning, "%s: %s", a.WebConfigFile, flaw)
+		}
+	}
+}
+
+// Certificate is the one that the web-config has served; nil if it has none.
+func (a *Admin) Certificate() *certificate.Pair { return a.certificate }
 
 // validate looks at the listener for operators.
 func (a *Admin) validate(d *decoder) {

@@ -30,6 +30,9 @@ func (c *Config) Replaced(next *Config) *Config {
 	if !c.Admin.Token.IsZero() && !next.Admin.Token.IsZero() {
 		r.Admin.TokenFile, r.Admin.Token = next.Admin.TokenFile, next.Admin.Token
 	}
+	if c.Admin.WebConfigFile == next.Admin.WebConfigFile && c.Admin.Web.TLS == next.Admin.Web.TLS { // which takes all else from it by itself
+		r.Admin.Web, r.Admin.certificate, r.Admin.webText = next.Admin.Web, next.Admin.certificate, next.Admin.webText
+	}
 	if c.Registrations.Watch == 0 { // nobody here logs in
 		r.Platform, r.Accounts = next.Platform, next.Accounts
 	}
@@ -141,6 +144,12 @@ func (l *changes) fields(a, b reflect.Value, path string) {
 	if t == tlsType && len(*l) == before && a.Addr().Interface().(*TLS).text != b.Addr().Interface().(*TLS).text {
 		*l = append(*l, path)
 	}
+	if t == adminType && a.Addr().Interface().(*Admin).webText != b.Addr().Interface().(*Admin).webText {
+		*l = append(*l, child(path, "web_config_file"))
+	}
 }
 
-var tlsType = reflect.TypeFor[TLS]()
+var (
+	tlsType   = reflect.TypeFor[TLS]()
+	adminType = reflect.TypeFor[Admin]()
+)

@@ -29,6 +29,7 @@ import (
 	"callbackd/internal/admin"
 	"callbackd/internal/auth"
 	"callbackd/internal/callback"
+	"callbackd/internal/certificate"
 	"callbackd/internal/dispatch"
 	"callbackd/internal/handler"
 	"callbackd/internal/inbox"
@@ -78,6 +79,9 @@ type Admin struct {
 	// WebConfigFile is what Prometheus's exporters call by that name: TLS and users of the listener.
 	WebConfigFile string    `yaml:"web_config_file,omitempty"`
 	Web           admin.Web `yaml:"-"`
+
+	certificate *certificate.Pair // of the web-config; nil if it has none
+	webText     digest            // of the web-config, its certificate and key
 }
 
 // Credential is one pair that callbacks may carry.
