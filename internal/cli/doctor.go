@@ -2,9 +2,11 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
+	"callbackd/internal/config"
 	"callbackd/internal/doctor"
 
 	"github.com/spf13/cobra"
@@ -50,7 +52,11 @@ func (e *env) doctor() *cobra.Command {
 }
 
 func (e *env) runDoctor(ctx context.Context, o doctor.Options, quiet bool, f format) (err error) {
-	if o.Config, o.Problems, err = e.load(); err != nil {
+	o.Config, o.Problems, err = e.load()
+	if invalid, ok := errors.AsType[*config.Invalid](err); ok && invalid.Readable != nil && !o.Platform { // a log-in takes a password
+		o.Config, err = invalid.Readable, nil
+	}
+	if err != nil {
 		return err
 	}
 	count := make(map[doctor.Level]int)

@@ -121,7 +121,7 @@ func (t *TLS) Config() *tls.Config {
 	return c
 }
 
-// Certificate is the one that is served.
+// Certificate is the one that is served; nil if the files could not be read, or are not of each other.
 func (t *TLS) Certificate() *certificate.Pair { return t.pair }
 
 // same reports whether two services that share an address can: it has one TLS.

@@ -137,6 +137,10 @@ func (p *patient) files(context.Context) []Finding {
 		if s.TLS == nil {
 			continue
 		}
+		if s.TLS.Certificate() == nil {
+			findings = append(findings, Finding{Subject: s.TLS.CertFile, Level: Skipped, Found: "it cannot be read whole here, with its key"})
+			continue
+		}
 		host := ""
 		if u, err := url.Parse(s.PublicURL); err == nil && u.Scheme == "https" {
 			host = u.Hostname()

@@ -54,7 +54,7 @@ type Finding struct {
 // Options of an examination.
 type Options struct {
 	Config   *config.Config
-	Problems config.Problems // the warnings of the configuration
+	Problems config.Problems // the warnings of the configuration, and what of it could not be read here
 	Version  string          // of this program, as it tells the platform
 	Offline  bool            // nothing over the network
 	Platform bool            // log in to the platform, and compare what it holds
@@ -142,12 +142,16 @@ func (p *patient) configuration(context.Context) []Finding {
 	}
 	var findings []Finding
 	for _, problem := range p.Problems {
-		level := Warn
-		if problem.Severity > config.Warning {
+		level, advice := Warn, ""
+		switch problem.Severity {
+		case config.Warning:
+		case config.Unread:
+			advice = "callbackd does not start without it: if systemd or a container gives it to callbackd alone, all is well; if not, mend it"
+		default:
 			level = Fail
 		}
 		findings = append(findings, Finding{Subject: fmt.Sprintf("%s:%d", problem.File, problem.Line), Level: level,
-			Found: strings.TrimPrefix(problem.Path+": "+problem.Msg, ": ")})
+			Found: strings.TrimPrefix(problem.Path+": "+problem.Msg, ": "), Advice: advice})
 	}
 	return findings
 }

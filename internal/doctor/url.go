@@ -173,7 +173,7 @@ func (p *patient) handshake(ctx context.Context, s *config.Service, host string,
 		return []Finding{{Level: Fail, Found: "no TLS handshake: " + err.Error(), Advice: tlsAdvice(err)}}, false
 	}
 	findings := p.judge(host, state.PeerCertificates)
-	if s.TLS != nil && renewed(s.TLS.Certificate().Leaf(), state.PeerCertificates[0]) {
+	if s.TLS != nil && s.TLS.Certificate() != nil && renewed(s.TLS.Certificate().Leaf(), state.PeerCertificates[0]) {
 		findings = append(findings, Finding{Check: "certificate", Level: Warn, Found: "an older certificate is served than that in " + s.TLS.CertFile,
 			Advice: "callbackd reload; where systemd hands the files over, restart callbackd"})
 	}
