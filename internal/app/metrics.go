@@ -57,3 +57,16 @@ func (m *reloadMetrics) read(c *config.Config, restartNeeded bool) {
 		}
 	}
 }
+
+// spanMetrics tell how many spans are lost: those that have ended and are not exported, but for the last few.
+type spanMetrics struct{ ended, exported prometheus.Counter }
+
+func newSpanMetrics(reg prometheus.Registerer) spanMetrics {
+	with := promauto.With(reg)
+	return spanMetrics{
+		ended: with.NewCounter(prometheus.CounterOpts{Namespace: "callbackd", Name: "spans_total",
+			Help: "Spans that ended and were to be exported."}),
+		exported: with.NewCounter(prometheus.CounterOpts{Namespace: "callbackd", Name: "spans_exported_total",
+			Help: "Spans that the collector has taken. What it lacks to callbackd_spans_total is lost, but for the last seconds."}),
+	}
+}

@@ -132,8 +132,7 @@ func (r *reloader) reload(cause string) ReloadAnswer {
 	if err != nil {
 		answer.Result = ReloadRejected
 		log.Error("the configuration is rejected, and the one before stays in force", zap.Strings("problems", answer.Problems))
-		summary := fmt.Sprintf("rejected %s with %d problems, which the log and `callbackd check` tell: the one before is in force",
-			time.Now().UTC().Format(time.RFC3339), len(answer.Problems))
+		summary := fmt.Sprintf("rejected %s: the log and `callbackd check` tell why, and the one before is in force", time.Now().UTC().Format(time.RFC3339))
 		r.rejected.Store(&summary)
 		r.metrics.successful.Set(0)
 	} else {

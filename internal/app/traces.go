@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
@@ -25,7 +26,7 @@ const flushLimit = 5 * time.Second
 // startTraces has requests and deliveries traced if the OTEL_* variables of OpenTelemetry ask for it. Variables that make no sense are
 // told, and nothing is traced then: that is no reason to receive nothing.
 func (a *App) startTraces(ctx context.Context) {
-	log := a.log.Named("traces")
+	log, counts := a.log.Named("traces"), newSpanMetrics(a.registry)
 	exporter, err := spanExporter(ctx)
 	if err != nil {
 		log.Error("nothing is traced", zap.Error(err))
@@ -44,7 +45,8 @@ func (a *App) startTraces(ctx context.Context) {
 	if err != nil {
 		log.Warn("not all of OTEL_RESOURCE_ATTRIBUTES can be used", zap.Error(err))
 	}
-	provider := sdktrace.NewTracerProvider(sdktrace.WithBatcher(&watchedExporter{SpanExporter: exporter, log: log}),
+	batches := sdktrace.NewBatchSpanProcessor(&watchedExporter{SpanExporter: exporter, log: log, exported: counts.exported})
+	provider := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(countedSpans{SpanProcessor: batches, ended: counts.ended}),
 		sdktrace.WithSampler(sampler), sdktrace.WithResource(about))
 	a.tracer = provider.Tracer("callbackd")
 	a.teardown.push("traces", func() error {
@@ -126,13 +128,17 @@ func (s linked) ShouldSample(p sdktrace.SamplingParameters) sdktrace.SamplingRes
 // watchedExporter tells when spans can no longer be exported, and when they can again: once each, however long it lasts.
 type watchedExporter struct {
 	sdktrace.SpanExporter
-	log     *zap.Logger
-	failing atomic.Bool
+	log      *zap.Logger
+	exported prometheus.Counter
+	failing  atomic.Bool
 }
 
 // ExportSpans never fails, for the failure has been told.
 func (e *watchedExporter) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
 	err := e.SpanExporter.ExportSpans(ctx, spans)
+	if err == nil {
+		e.exported.Add(float64(len(spans)))
+	}
 	if e.failing.Swap(err != nil) == (err != nil) {
 		return nil
 	}
@@ -142,4 +148,17 @@ func (e *watchedExporter) ExportSpans(ctx context.Context, spans []sdktrace.Read
 		e.log.Info("spans are exported again")
 	}
 	return nil
+}
+
+// countedSpans counts what is to be exported, also of that which finds no room in the queue.
+type countedSpans struct {
+	sdktrace.SpanProcessor
+	ended prometheus.Counter
+}
+
+func (c countedSpans) OnEnd(span sdktrace.ReadOnlySpan) {
+	if span.SpanContext().IsSampled() {
+		c.ended.Inc()
+	}
+	c.SpanProcessor.OnEnd(span)
 }

@@ -181,6 +181,10 @@ routes: [{handlers: [hook, script]}]
 	if strings.Contains(spans.text(), "canary-state") {
 		t.Error("what the sender chose is exported")
 	}
+	until(t, "the metric has all spans exported", func() bool {
+		ended := in.metric("callbackd_spans_total")
+		return ended >= 3 && in.metric("callbackd_spans_exported_total") == ended
+	})
 }
 
 // grpcCollector takes spans as OTLP over gRPC.
@@ -296,6 +300,9 @@ func TestTracesWithoutCollector(t *testing.T) {
 	}
 	in.settled()
 	until(t, "the log tells that spans are lost", func() bool { return strings.Contains(in.Log.String(), "spans cannot be exported") })
+	if ended, exported := in.metric("callbackd_spans_total"), in.metric("callbackd_spans_exported_total"); ended < 3 || exported != 0 {
+		t.Errorf("of %v spans, says the metric, %v are exported", ended, exported)
+	}
 	in.stop()
 	if len(spans.text()) > 0 {
 		t.Error("spans have arrived all the same")
