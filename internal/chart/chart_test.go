@@ -154,6 +154,21 @@ func render(t *testing.T, name string, values []byte) *rendered {
 	return r
 }
 
+// TestLongName: parts keep names of their own, however long that of the release is.
+func TestLongName(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("long", 20)
+	r := render(t, "long", []byte("{fullnameOverride: "+long+", dashboards: {enabled: true}, prometheusRule: {enabled: true}, serviceMonitor: {enabled: true}}"))
+	seen := make(map[string]bool)
+	for _, o := range r.objects {
+		name := o.Kind + " " + o.Metadata.Name
+		if seen[name] {
+			t.Errorf("there are two of %s", name)
+		}
+		seen[name] = true
+	}
+}
+
 func decodeService(t *testing.T, o object) (s serviceSpec) {
 	t.Helper()
 	if o.Kind == "Service" {

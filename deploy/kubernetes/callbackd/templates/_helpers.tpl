@@ -59,7 +59,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if not (regexMatch "^(0\\.0\\.0\\.0|\\[::\\]|):[1-9][0-9]{0,4}$" $listen) }}
 {{- fail (printf "config.services.%s.listen: %q is not 0.0.0.0:PORT or [::]:PORT, and nothing else reaches a pod" .name $listen) }}
 {{- end }}
-{{- regexFind "[0-9]+$" $listen }}
+{{- $port := regexFind "[0-9]+$" $listen | int }}
+{{- if gt $port 65535 }}
+{{- fail (printf "config.services.%s.listen: port %d: the last is 65535" .name $port) }}
+{{- else if eq $port 9400 }}
+{{- fail (printf "config.services.%s.listen: port 9400 is the admin listener's: take another" .name) }}
+{{- end }}
+{{- $port }}
 {{- end }}
 
 {{/* The ports of all services, each once, in JSON. */}}
@@ -72,7 +78,20 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $ports | uniq | sortAlpha | toJson }}
 {{- end }}
 
-{{/* A list of addresses, CIDRs and sets as CIDRs, in JSON. Loopback is left out: nothing outside the pod comes from there. */}}
+{{/* Refuses what no firewall could be made from: of a dict with root, name and entries. */}}
+{{- define "callbackd.addresses" -}}
+{{- $sets := (include "callbackd.facts" .root | fromJson).sets }}
+{{- $name := .name }}
+{{- range .entries }}
+{{- $address := regexMatch "^(([0-9]{1,3}[.]){3}[0-9]{1,3}|[0-9a-fA-F:.]*:[0-9a-fA-F:.]*)(/[0-9]{1,3})?$" . }}
+{{- if not (or $address (eq . "loopback") (hasKey $sets .)) }}
+{{- fail (printf "%s: %q is no address or CIDR, and none of the sets loopback, %s" $name . (keys $sets | sortAlpha | join ", ")) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* A list of addresses, CIDRs and sets as CIDRs, in JSON: of a dict with root, name and entries. Loopback is left out: nothing outside the pod
+comes from there. An empty list would admit everybody, so there has to be more. */}}
 {{- define "callbackd.cidrs" -}}
 {{- $sets := (include "callbackd.facts" .root | fromJson).sets }}
 {{- $cidrs := list }}
@@ -87,6 +106,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- else }}
 {{- $cidrs = append $cidrs (printf "%s/32" .) }}
 {{- end }}
+{{- end }}
+{{- if not $cidrs }}
+{{- fail (printf "network.%s has nothing but loopback, from where nobody reaches a pod: add who may connect" .name) }}
 {{- end }}
 {{- $cidrs | uniq | toJson }}
 {{- end }}
@@ -137,6 +159,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- fail (printf "config.credentials[%d].password: a ConfigMap is no place for it: put it into a Secret, name that in the value secrets, and write password_file: /etc/callbackd/secrets/NAME/KEY" $i) }}
 {{- end }}
 {{- end }}
+{{- range $name := list "allow" "trusted_proxies" }}
+{{- include "callbackd.addresses" (dict "root" $ "name" (printf "network.%s" $name) "entries" (get $.Values.network $name | default list)) }}
+{{- end }}
+{{- include "callbackd.addresses" (dict "root" . "name" "test.podCIDRs" "entries" .Values.test.podCIDRs) }}
 {{- $network := deepCopy .Values.network }}
 {{- $_ := set $network "allow" (concat (get $network "allow" | default list) (ternary .Values.test.podCIDRs list .Values.test.enabled) | uniq) }}
 {{- $_ := set $config "data_dir" "/var/lib/callbackd" }}
