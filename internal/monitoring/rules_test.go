@@ -136,6 +136,11 @@ func TestAlerts(t *testing.T) {
 		if s := r.Labels["severity"]; s != "page" && s != "ticket" {
 			t.Errorf("%s has the severity %q, and there are page and ticket", r.Alert, s)
 		}
+		for name, text := range r.Annotations {
+			if strings.Contains(r.Expr, "increase(") && strings.Contains(text, "$value | humanize }}") {
+				t.Errorf("%s: the %s tells of fractions, for increase() extrapolates: write {{ printf `%%.0f` $value }}", r.Alert, name)
+			}
+		}
 		if want := "deploy/runbooks/" + r.Alert + ".md"; r.Annotations["runbook"] != want {
 			t.Errorf("%s has the runbook %q, want %q", r.Alert, r.Annotations["runbook"], want)
 		}
