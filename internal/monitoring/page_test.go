@@ -185,13 +185,19 @@ func (p page) unknownMatch(name string, values map[string]bool, m *labels.Matche
 	if values[""] || free[m.Name] || variable.MatchString(m.Value) || m.Type == labels.MatchNotEqual || m.Type == labels.MatchNotRegexp {
 		return
 	}
+	number := m.Name == "le" || m.Name == "quantile"
+	for value := range values {
+		if number && strings.Trim(value, "0123456789") == "" && m.Matches(value) && !m.Matches(value+".0") {
+			say("%s: %s=%q is %q in the format that Prometheus asks for: match both", name, m.Name, value, value+".0")
+		}
+	}
 	for alternative := range strings.SplitSeq(m.Value, "|") {
 		one, err := labels.NewMatcher(labels.MatchRegexp, m.Name, alternative)
 		if err != nil {
 			say("%s: %v", name, err)
 			return
 		}
-		found := m.Name == "le" && strings.Contains(alternative, ".0") || m.Name == "le" && strings.HasSuffix(alternative, "[.]0") // of Prometheus 3
+		found := number && strings.HasSuffix(alternative, "[.]0")
 		for value := range values {
 			found = found || one.Matches(value)
 		}

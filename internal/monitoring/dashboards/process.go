@@ -35,7 +35,7 @@ func process() board {
 					queries:     []query{q(sum("instance", selected("go_goroutines")), "{{instance}}")},
 					description: "A number that only grows is a leak: of connections, or of attempts that do not end."},
 				{look: lines, title: "Pauses of the garbage collector, longest", unit: "s", width: 8,
-					queries:     []query{q("max by (instance) ("+selected("go_gc_duration_seconds", `quantile="1"`)+")", "{{instance}}")},
+					queries:     []query{q("max by (instance) ("+selected("go_gc_duration_seconds", `quantile=~"1|1[.]0"`)+")", "{{instance}}")},
 					description: "Longest of the last collections."},
 				{look: lines, title: "File descriptors", unit: "short", width: 8, runbook: "CallbackdFileDescriptorsNearLimit",
 					queries: []query{
