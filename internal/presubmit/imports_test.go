@@ -3,6 +3,7 @@ package presubmit_test
 import (
 	"path"
 	"strings"
+	"testing"
 )
 
 // floor places packages: a folder, or with /* all the folders directly within it.
@@ -53,6 +54,38 @@ func level(dir string) int {
 		}
 	}
 	return -1
+}
+
+// TestFloorsAreTold: CONTRIBUTING.md shows every package on its floor.
+func TestFloorsAreTold(t *testing.T) {
+	t.Parallel()
+	shown := make(map[string]int)
+	number := -1
+	for line := range strings.Lines(checkout(t).read("CONTRIBUTING.md")) {
+		if strings.HasPrefix(line, "    ") && line[4] >= '0' && line[4] <= '5' {
+			number = int(line[4] - '0')
+		}
+		if columns := min(len(line), 54); number >= 0 && strings.HasPrefix(line, "    ") {
+			for _, name := range strings.Fields(line[5:columns]) {
+				shown[name] = number
+			}
+		} else if number == 0 {
+			break
+		}
+	}
+	for _, f := range house {
+		name := strings.TrimPrefix(f.folder, "internal/")
+		if strings.HasPrefix(name, "thingspace/internal/") {
+			continue // nobody else can import it, the compiler sees to that
+		}
+		if at, ok := shown[name]; !ok || at != f.level {
+			t.Errorf("CONTRIBUTING.md does not show %s on floor %d", name, f.level)
+		}
+		delete(shown, name)
+	}
+	for name := range shown {
+		t.Errorf("CONTRIBUTING.md shows %s, which stands on no floor", name)
+	}
 }
 
 // floors: imports go down only, and every package has its place.
