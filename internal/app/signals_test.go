@@ -205,12 +205,15 @@ func TestNoRouteCatchesAHeartbeat(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "events.ndjson")
-	a := newApp(t, fmt.Sprintf("handlers: {events: {type: ndjson, path: %s}}\nroutes: [{handlers: [events]}]\nheartbeat: {interval: 1s}\n", file), io.Discard)
+	a := newApp(t, fmt.Sprintf("handlers: {events: {type: ndjson, path: %s}}\nroutes: [{handlers: [events]}]\nheartbeat: {interval: 1s}\nlog: {sample_received: 10}\n", file), io.Discard)
 	stop := running(t, a)
 	if acked, status := post(t, a, simulator.NewGenerator(1, simulator.Credentials{}).Message(callback.DeviceUsage)); !acked {
 		t.Fatalf("status %d", status)
 	}
 	eventually(t, "two heartbeats", func() bool { return scrape(t, a)["callbackd_heartbeats_total{result=ok}"] >= 2 })
+	if n := scrape(t, a)["callbackd_log_suppressed_total{message=received,reason=sampled}"]; n != 0 {
+		t.Errorf("%v lines about heartbeats count as left out", n)
+	}
 	if _, page := ask(t, a, "/readyz"); !strings.Contains(page, "heartbeat: ok\n") {
 		t.Errorf("/readyz says\n%s", page)
 	}

@@ -104,7 +104,8 @@ func New(o Options) (*Heart, error) {
 	r.Network.Store(network)
 	r.Route = func(callback.Service, callback.Kind, receiver.TestMode) []string { return []string{Name} }
 	r.InFlight, r.Limits = inFlight, receiver.Limits{Connections: 4, Message: soap.Limits{Bytes: inFlight / 4}}
-	// What goes well is told by a metric.
+	// What goes well is told by a metric, and is no line that was left out.
+	r.LogOneAckIn = 1
 	r.Log = o.Log.Named("receiver").WithOptions(zap.IncreaseLevel(zap.WarnLevel))
 	if h.receiver, err = receiver.New(r); err != nil {
 		return nil, fmt.Errorf("heartbeat: %w", err)
