@@ -37,7 +37,12 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"callbackd": func() {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
-		os.Exit(cli.Main(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+		hangups := func() <-chan os.Signal {
+			c := make(chan os.Signal, 1)
+			signal.Notify(c, syscall.SIGHUP)
+			return c
+		}
+		os.Exit(cli.Process{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Hangups: hangups}.Main(ctx, os.Args[1:]))
 	}})
 }
 

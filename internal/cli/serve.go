@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"os"
 	"runtime"
 	"runtime/debug"
 
@@ -24,6 +25,10 @@ func (e *env) serve() *cobra.Command {
   CALLBACKD_CONFIG=callbackd.yaml callbackd serve`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			var hangups <-chan os.Signal
+			if e.hangups != nil {
+				hangups = e.hangups() // before anything that takes time: until then a SIGHUP ends the process
+			}
 			c, problems, err := e.load()
 			if err != nil {
 				return err
@@ -37,10 +42,7 @@ func (e *env) serve() *cobra.Command {
 				p.Severity = config.Warning // none keeps it from starting
 				log.Warn("configuration", zap.String("problem", p.String()))
 			}
-			o := app.Options{Config: c, Log: log, Level: level, Version: buildVersion(), Load: e.load, Sockets: activation.Files(true)}
-			if e.hangups != nil {
-				o.Hangups = e.hangups()
-			}
+			o := app.Options{Config: c, Log: log, Level: level, Version: buildVersion(), Load: e.load, Sockets: activation.Files(true), Hangups: hangups}
 			a, err := app.New(cmd.Context(), o)
 			if err != nil {
 				return err
