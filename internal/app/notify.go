@@ -58,7 +58,7 @@ func (a *App) sign(signs []string, alive func() error) {
 // if one of them has got stuck for good: a restart mends that, and nothing else.
 func (a *App) alive() error {
 	a.receiver.Alive()
-	a.dispatcher.Handlers()
+	a.dispatcher.Alive()
 	return a.store.Alive()
 }
 

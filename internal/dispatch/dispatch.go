@@ -170,6 +170,13 @@ type HandlerState struct {
 	Failures, UnderWay, Stuck int
 }
 
+// Alive returns at once, unless a runner has got stuck with its lock. No handler is asked anything.
+func (d *Dispatcher) Alive() {
+	for _, r := range d.runners {
+		r.alive()
+	}
+}
+
 // Handlers says how each handler stands.
 func (d *Dispatcher) Handlers() []HandlerState {
 	var list []HandlerState

@@ -324,6 +324,40 @@ func TestAHandlerSaysItselfThatItIsNotReady(t *testing.T) {
 	})
 }
 
+// hung is a handler that breaks its promise to tell what it knows and to ask nobody.
+type hung struct {
+	handlerFunc
+	answered chan struct{}
+}
+
+func (h hung) Ready() error { <-h.answered; return nil }
+
+// TestAHandlerThatDoesNotAnswerIsNotTheDispatchersDeath: a watchdog that asks for signs of life would else end all of callbackd for it, again
+// and again.
+func TestAHandlerThatDoesNotAnswerIsNotTheDispatchersDeath(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		h := hung{handlerFunc: func(context.Context, *handler.Delivery) error { return nil }, answered: make(chan struct{})}
+		r := b.start(dispatch.Instance{Name: "events", Handler: h})
+		asked, alive := make(chan struct{}), make(chan struct{})
+		go func() { defer close(asked); r.Handlers() }()
+		go func() { defer close(alive); r.Alive() }()
+		synctest.Wait()
+		select {
+		case <-alive:
+		default:
+			t.Error("the handler is waited for")
+		}
+		select {
+		case <-asked:
+			t.Error("the handler has answered")
+		default:
+		}
+		close(h.answered)
+		<-asked
+		<-alive
+	})
+}
+
 func TestASlowHandlerHoldsUpNoOther(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		b.append(500, "slow", "fast", "broken")

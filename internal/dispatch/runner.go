@@ -366,6 +366,11 @@ func (r *runner) state() HandlerState {
 	return s
 }
 
+func (r *runner) alive() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+}
+
 // fault says what is wrong with the handler; empty if nothing is.
 func (r *runner) fault() string {
 	var own error
