@@ -18,15 +18,15 @@ const cgroupShare = 0.9
 // memory is what tuneMemory has found and set; 0 is no limit.
 type memory struct{ limit, cgroup int64 }
 
+// GCPercent is how often the garbage collector runs where GOGC does not say: seldom enough that the heap reaches some 64 MB before it does.
+const GCPercent = 1600
+
 // tuneMemory lets the garbage collector run less often. Next to nothing lives long here, so that by Go's default it runs all the time
 // under load, at a fifth of the acks. What that costs in memory is bounded: near four times what messages being received may
 // take, or near what the control group allows, whichever is less, the collector works as often as it must. GOGC and GOMEMLIMIT, where they
 // are set, are obeyed instead.
 func tuneMemory(inFlight int64, cgroup memlimit.Provider) (m memory, err error) {
-	const (
-		percent = 400
-		times   = 4
-	)
+	const times = 4
 	allowed, err := cgroup()
 	if err == nil {
 		m.cgroup = int64(allowed)
@@ -34,7 +34,7 @@ func tuneMemory(inFlight int64, cgroup memlimit.Provider) (m memory, err error) 
 		err = nil
 	}
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(percent)
+		debug.SetGCPercent(GCPercent)
 	}
 	if os.Getenv("GOMEMLIMIT") == "" {
 		m.limit = times * inFlight

@@ -32,10 +32,10 @@ func TestTheEnvironmentDecidesOnTheCollector(t *testing.T) {
 		fails                  bool
 	}{
 		{"the environment", "100", "off", memlimit.Limit(1 << 30), 100, math.MaxInt64, false},
-		{"no limit", "", "", none, 400, 4 << 30, false},
-		{"a large one", "", "", memlimit.Limit(64 << 30), 400, 4 << 30, false},
-		{"a small one", "", "", memlimit.Limit(1000 << 20), 400, 900 << 20, false},
-		{"one that cannot be told", "", "", unreadable, 400, 4 << 30, true},
+		{"no limit", "", "", none, GCPercent, 4 << 30, false},
+		{"a large one", "", "", memlimit.Limit(64 << 30), GCPercent, 4 << 30, false},
+		{"a small one", "", "", memlimit.Limit(1000 << 20), GCPercent, 900 << 20, false},
+		{"one that cannot be told", "", "", unreadable, GCPercent, 4 << 30, true},
 	} {
 		t.Setenv("GOGC", tt.gogc)
 		t.Setenv("GOMEMLIMIT", tt.gomemlimit)

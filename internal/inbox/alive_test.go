@@ -12,6 +12,8 @@ import (
 // stalled is a disk that does not answer.
 type stalled struct{ disk chan struct{} }
 
+func (s stalled) Prepare(*Append) error { return nil }
+
 func (s stalled) Commit([]*Append, []Settlement) error {
 	<-s.disk
 	return nil

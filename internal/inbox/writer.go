@@ -15,6 +15,9 @@ import (
 
 // Committer carries out one batch in one transaction.
 type Committer interface {
+	// Prepare does all that can be done of an append before its turn: those who append are many, and the writer is one. Its error refuses
+	// the append.
+	Prepare(a *Append) error
 	// Commit MUST NOT return nil unless everything in the batch is durable. It fills the receipt of each append. Its errors
 	// wrap ErrUnavailable or ErrBroken; after either, nothing of the batch was stored.
 	Commit(appends []*Append, settlements []Settlement) error
@@ -24,6 +27,8 @@ type Committer interface {
 type Append struct {
 	Arrival Arrival
 	Receipt Receipt
+	// Prepared is what the committer has made of the arrival.
+	Prepared any
 
 	queuedAt time.Time
 	err      error
@@ -125,6 +130,10 @@ func NewWriter(c Committer, o WriterOptions, m *Metrics, now func() time.Time) *
 // append is waited for to its end.
 func (w *Writer) Append(ctx context.Context, arrival Arrival) (Receipt, error) {
 	a := &Append{Arrival: arrival, queuedAt: time.Now(), done: make(chan struct{})}
+	if err := w.committer.Prepare(a); err != nil {
+		w.metrics.failed(err)
+		return Receipt{}, err
+	}
 	if err := w.admit(ctx, a); err != nil {
 		w.metrics.failed(err)
 		w.shed()

@@ -31,6 +31,8 @@ type transaction struct {
 	appends, settlements []string
 }
 
+func (e *engine) Prepare(*inbox.Append) error { return nil }
+
 func (e *engine) Commit(appends []*inbox.Append, settlements []inbox.Settlement) error {
 	t := transaction{at: time.Now()}
 	for i, a := range appends {

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"crypto/sha256"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -245,6 +246,29 @@ func (s *Store) batch(tx *effects, appends []*inbox.Append, settlements []inbox.
 	return nil
 }
 
+// preparedArrival is what is stored of an arrival and depends on nothing but itself.
+type preparedArrival struct {
+	id          uuid.UUID
+	facts       string
+	digest      [sha256.Size]byte
+	identifiers []string
+}
+
+// Prepare implements [inbox.Committer].
+func (s *Store) Prepare(a *inbox.Append) error {
+	e := &a.Arrival.Entry
+	id, err := entryID(e)
+	if err != nil {
+		return err
+	}
+	facts, err := e.MarshalFacts()
+	if err != nil {
+		return fmt.Errorf("marshal facts: %w", err)
+	}
+	a.Prepared = &preparedArrival{id, string(facts), e.Digest(facts), e.Facts.Identifiers()}
+	return nil
+}
+
 // append stores one arrival, or a sighting if its key is taken.
 func (s *Store) append(tx *effects, a *inbox.Append) error {
 	e := &a.Arrival.Entry
@@ -256,24 +280,16 @@ func (s *Store) append(tx *effects, a *inbox.Append) error {
 			return err
 		}
 	}
-	id, err := entryID(e)
-	if err != nil {
-		return err
-	}
-	facts, err := e.MarshalFacts()
-	if err != nil {
-		return fmt.Errorf("marshal facts: %w", err)
-	}
-	digest := e.Digest(facts)
+	p := a.Prepared.(*preparedArrival)
 	seq := s.nextSeq
-	if _, err := s.w.insertEntry.Exec(seq, id[:], at, e.Service, e.Kind, e.Account, e.RequestID, string(facts), digest[:],
+	if _, err := s.w.insertEntry.Exec(seq, p.id[:], at, e.Service, e.Kind, e.Account, e.RequestID, p.facts, p.digest[:],
 		a.Arrival.Held, e.Facts.Test, a.Receipt.RepeatOf); err != nil {
 		return fmt.Errorf("insert entry: %w", err)
 	}
 	if _, err := s.w.insertBody.Exec(seq, e.Body); err != nil {
 		return fmt.Errorf("insert body: %w", err)
 	}
-	for _, identifier := range e.Facts.Identifiers() {
+	for _, identifier := range p.identifiers {
 		if _, err := s.w.insertDevice.Exec(identifier, seq); err != nil {
 			return fmt.Errorf("insert device: %w", err)
 		}
