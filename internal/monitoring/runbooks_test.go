@@ -34,6 +34,35 @@ func TestEveryAlertHasARunbook(t *testing.T) {
 	}
 }
 
+// TestRunbooksAreListed: the README has each alert once, by its severity.
+func TestRunbooksAreListed(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(filepath.Join(runbooks, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, lists, _ := strings.Cut(string(text), "## Pages\n")
+	pages, tickets, _ := strings.Cut(lists, "## Tickets\n")
+	for severity, list := range map[string]string{"page": pages, "ticket": tickets} {
+		var got []string
+		for _, link := range regexp.MustCompile(`\[(\w+)\]\((\w+)\.md\)`).FindAllStringSubmatch(list, -1) {
+			if link[1] != link[2] {
+				t.Errorf("%s links to %s", link[1], link[2])
+			}
+			got = append(got, link[1])
+		}
+		var want []string
+		for _, r := range alerts(t) {
+			if r.Labels["severity"] == severity && !slices.Contains(want, r.Alert) {
+				want = append(want, r.Alert)
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("of severity %s it lists %v,\nthe rules have %v", severity, got, want)
+		}
+	}
+}
+
 func runbookFiles(t *testing.T) []string {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(runbooks, "*.md"))
