@@ -91,7 +91,6 @@ func New(o Options) *Dispatcher {
 	d := &Dispatcher{o: o}
 	for _, in := range o.Instances {
 		in.Policy = in.Policy.WithDefaults()
-		o.Metrics.prepare(in.Name)
 		r := newRunner(&d.o, in, &d.drains)
 		r.gauge()
 		o.Metrics.ready.watch(in.Name, r.fault)

@@ -44,28 +44,39 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	return m
 }
 
-// prepare makes every label set of a handler, so that zero shows.
-func (m *Metrics) prepare(name string) {
-	m.attempts.WithLabelValues(name, inbox.VerdictDone.String(), "")
+// handlerMetrics are those of one handler, found once.
+type handlerMetrics struct {
+	done           prometheus.Counter
+	failed         *prometheus.CounterVec // by verdict and reason
+	seconds, late  prometheus.Observer
+	stuck, breaker prometheus.Gauge
+	openings       prometheus.Counter
+}
+
+// of makes every label set of a handler, so that zero shows.
+func (m *Metrics) of(name string) *handlerMetrics {
 	for _, reason := range []string{reasonError, reasonTimeout, reasonPanic} {
 		m.attempts.WithLabelValues(name, inbox.VerdictRetry.String(), reason)
 	}
 	for _, reason := range []string{reasonPermanent, reasonExhausted, reasonDecode} {
 		m.attempts.WithLabelValues(name, inbox.VerdictBury.String(), reason)
 	}
-	m.seconds.WithLabelValues(name)
-	m.late.WithLabelValues(name)
-	m.stuck.WithLabelValues(name)
-	m.breaker.WithLabelValues(name)
-	m.openings.WithLabelValues(name)
+	return &handlerMetrics{
+		done:    m.attempts.WithLabelValues(name, inbox.VerdictDone.String(), ""),
+		failed:  m.attempts.MustCurryWith(prometheus.Labels{"handler": name}),
+		seconds: m.seconds.WithLabelValues(name), late: m.late.WithLabelValues(name),
+		stuck: m.stuck.WithLabelValues(name), breaker: m.breaker.WithLabelValues(name), openings: m.openings.WithLabelValues(name),
+	}
 }
 
-func (m *Metrics) attempt(name string, d decision, took, lag time.Duration) {
-	m.attempts.WithLabelValues(name, d.verdict.String(), d.reason).Inc()
-	m.seconds.WithLabelValues(name).Observe(took.Seconds())
-	if d.verdict == inbox.VerdictDone {
-		m.late.WithLabelValues(name).Observe(lag.Seconds())
+func (m *handlerMetrics) attempt(d decision, took, lag time.Duration) {
+	m.seconds.Observe(took.Seconds())
+	if d.verdict != inbox.VerdictDone {
+		m.failed.WithLabelValues(d.verdict.String(), d.reason).Inc()
+		return
 	}
+	m.done.Inc()
+	m.late.Observe(lag.Seconds())
 }
 
 // readiness asks the handlers how they stand when it is asked: a destination comes and goes between deliveries, too.

@@ -22,9 +22,10 @@ import (
 type runner struct {
 	*Options
 	Instance
-	log     *zap.Logger
-	limiter *rate.Limiter
-	drains  *atomic.Int32 // of all runners: those with a backlog
+	log      *zap.Logger
+	counters *handlerMetrics
+	limiter  *rate.Limiter
+	drains   *atomic.Int32 // of all runners: those with a backlog
 	// draining is set while this runner is one of them.
 	draining bool
 	changed  chan struct{} // the end of a probe
@@ -42,7 +43,7 @@ func newRunner(o *Options, in Instance, drains *atomic.Int32) *runner {
 		limit = rate.Inf
 	}
 	return &runner{
-		Options: o, Instance: in, log: o.Log.With(zap.String("handler", in.Name)), drains: drains,
+		Options: o, Instance: in, log: o.Log.With(zap.String("handler", in.Name)), counters: o.Metrics.of(in.Name), drains: drains,
 		limiter: rate.NewLimiter(limit, in.Policy.Rate.Burst), changed: make(chan struct{}, 1), room: make(chan struct{}, ahead),
 		busy: make(map[inbox.DeliveryKey]string), breaker: breaker{Breaker: in.Policy.Breaker},
 	}
@@ -235,7 +236,7 @@ func (r *runner) deliver(ctx, hard context.Context, a assignment) {
 	}
 	result := decide(err, d.Attempt, policy, now, rand.Float64())
 	trace.end(result)
-	r.Metrics.attempt(r.Name, result, now.Sub(from), now.Sub(d.Entry.ReceivedAt))
+	r.counters.attempt(result, now.Sub(from), now.Sub(d.Entry.ReceivedAt))
 	r.note(hard, result, probe, err)
 	if spared && result.verdict == inbox.VerdictRetry {
 		made--
@@ -253,6 +254,9 @@ func (r *runner) deliver(ctx, hard context.Context, a assignment) {
 // report writes the attempt's one event; that of a success is for debugging, for the metrics count it. The error's text stays in the
 // inbox: it may quote the callback.
 func (r *runner) report(d inbox.Delivery, result decision, took time.Duration, trace zap.Field) {
+	if result.verdict == inbox.VerdictDone && !r.log.Core().Enabled(zap.DebugLevel) {
+		return // most attempts end here
+	}
 	fields := []zap.Field{
 		zap.String("delivery", d.ID), zap.Int64("seq", d.Seq), zap.String("service", d.Entry.Service), zap.String("kind", d.Entry.Kind),
 		zap.String("account", d.Entry.Account), zap.Int("attempt", d.Attempt), zap.Stringer("verdict", result.verdict),
@@ -323,7 +327,7 @@ func (r *runner) note(ctx context.Context, result decision, probe bool, err erro
 	case result.reason == reasonDecode: // the handler has not seen it
 		r.breaker.drop(probe)
 	case r.breaker.fail(probe, time.Now(), handler.RetryDelay(err)):
-		r.Metrics.openings.WithLabelValues(r.Name).Inc()
+		r.counters.openings.Inc()
 		r.log.Warn("handler fails: its breaker has opened, and it is given a probe now and then", zap.Int("failures", r.breaker.running),
 			zap.Time("until", r.breaker.until))
 	}
@@ -398,8 +402,8 @@ func (r *runner) gauge() {
 	if !r.breaker.closed() {
 		open = 1
 	}
-	r.Metrics.stuck.WithLabelValues(r.Name).Set(float64(r.stuck))
-	r.Metrics.breaker.WithLabelValues(r.Name).Set(open)
+	r.counters.stuck.Set(float64(r.stuck))
+	r.counters.breaker.Set(open)
 }
 
 func keys(deliveries []inbox.Delivery) []inbox.DeliveryKey {
