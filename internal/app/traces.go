@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -27,6 +28,7 @@ const flushLimit = 5 * time.Second
 // told, and nothing is traced then: that is no reason to receive nothing.
 func (a *App) startTraces(ctx context.Context) {
 	log, counts := a.log.Named("traces"), newSpanMetrics(a.registry)
+	tellTraces(log)
 	exporter, err := spanExporter(ctx)
 	if err != nil {
 		log.Error("nothing is traced", zap.Error(err))
@@ -36,7 +38,7 @@ func (a *App) startTraces(ctx context.Context) {
 		return
 	}
 	sampler, err := spanSampler()
-	if err != nil {
+	if err = errors.Join(err, checkBatches()); err != nil {
 		log.Error("nothing is traced", zap.Error(err))
 		return
 	}
@@ -89,6 +91,18 @@ func spanExporter(ctx context.Context) (sdktrace.SpanExporter, error) {
 	default:
 		return nil, fmt.Errorf("%s: %q is neither http/protobuf nor grpc", variable, protocol)
 	}
+}
+
+// checkBatches looks at the variables of the batches, with some values of which the library ends the process.
+func checkBatches() error {
+	const most = 1 << 20
+	for _, variable := range []string{"OTEL_BSP_MAX_QUEUE_SIZE", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "OTEL_BSP_SCHEDULE_DELAY", "OTEL_BSP_EXPORT_TIMEOUT"} {
+		text := os.Getenv(variable)
+		if n, err := strconv.Atoi(text); text != "" && (err != nil || n < 1 || n > most) {
+			return fmt.Errorf("%s: %q is no number from 1 to %d, of spans or of milliseconds", variable, text, most)
+		}
+	}
+	return nil
 }
 
 // spanSampler is the sampler of OTEL_TRACES_SAMPLER, by which an attempt is sampled as its request was: a link to a span that was never

@@ -312,6 +312,7 @@ func TestTracesWithoutCollector(t *testing.T) {
 // TestTracesAskedForWrongly: variables that make no sense are named, and cost no callback.
 func TestTracesAskedForWrongly(t *testing.T) {
 	for variable, value := range map[string]string{
+		"OTEL_BSP_MAX_QUEUE_SIZE": "-4", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "9999999999999", "OTEL_BSP_SCHEDULE_DELAY": "5s",
 		"OTEL_TRACES_EXPORTER": "jaeger", "OTEL_EXPORTER_OTLP_PROTOCOL": "carrier-pigeon", "OTEL_TRACES_SAMPLER": "sometimes",
 	} {
 		t.Run(variable, func(t *testing.T) {
@@ -325,5 +326,17 @@ func TestTracesAskedForWrongly(t *testing.T) {
 				t.Errorf("the log does not tell of it:\n%s", log)
 			}
 		})
+	}
+}
+
+// TestTracesOfVariablesWithSecrets: what the libraries cannot use is told in the log, and the value is not.
+func TestTracesOfVariablesWithSecrets(t *testing.T) {
+	collect(t)
+	t.Setenv("OTEL_EXPORTER_OTLP_HEADERS", "api-key=canary%zz")
+	t.Setenv("OTEL_EXPORTER_OTLP_CERTIFICATE", "/nowhere/ca.crt")
+	in := start(t, base+services(callback.ResumeTrackingNotification)+logAndFile)
+	log := in.Log.String()
+	if !strings.Contains(log, `"problem":"escape header value"`) || !strings.Contains(log, "open /nowhere/ca.crt") || strings.Contains(log, "canary") {
+		t.Errorf("the log says\n%s", log)
 	}
 }

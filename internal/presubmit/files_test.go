@@ -98,6 +98,7 @@ var needed = map[string]string{
 	"github.com/coreos/go-systemd/v22":                         "sockets that systemd holds, and what it is told",
 	"github.com/fsnotify/fsnotify":                             "changes of the configuration's files",
 	"github.com/go-chi/chi/v5":                                 "routes of the HTTP listeners",
+	"github.com/go-logr/logr":                                  "what the libraries of OpenTelemetry tell, in our log",
 	"github.com/google/uuid":                                   "IDs that sort by time",
 	"github.com/grafana/grafana-foundation-sdk/go":             "the dashboards, which are generated",
 	"github.com/hashicorp/hcl/v2":                              "Terraform, as tests read the rules for clouds",
