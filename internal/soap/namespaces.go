@@ -19,8 +19,8 @@ func (s *Scanner) declare(at, declared int, prefix, space string) error {
 		return s.limitErrorf(at, s.limits.Namespaces, "namespace declarations in scope")
 	}
 	s.ns = append(s.ns, binding{prefix, space})
-	if prefix == "" {
-		s.space = space
+	if prefix == "" || prefix == "xsi" {
+		s.rebind()
 	}
 	return nil
 }
@@ -45,12 +45,28 @@ func (s *Scanner) resolveAttributes() error {
 	return nil
 }
 
-// lookup is the namespace bound to a prefix, or to "" for the default one, which need not be declared.
-func (s *Scanner) lookup(prefix string) (string, bool) {
+// rebind notes what plain tags stand for, after the namespaces in scope have changed.
+func (s *Scanner) rebind() {
+	s.space, _ = s.lookup("")
+	s.spaceAt = s.find("")
+	space, _ := s.lookup("xsi")
+	s.xsi = space == XSI
+}
+
+// find is the place of the innermost declaration of a prefix, or of "" for the default namespace, in s.ns, or -1.
+func (s *Scanner) find(prefix string) int {
 	for i := len(s.ns) - 1; i >= 0; i-- {
 		if s.ns[i].prefix == prefix {
-			return s.ns[i].space, true
+			return i
 		}
+	}
+	return -1
+}
+
+// lookup is the namespace bound to a prefix, or to "" for the default one, which need not be declared.
+func (s *Scanner) lookup(prefix string) (string, bool) {
+	if i := s.find(prefix); i >= 0 {
+		return s.ns[i].space, true
 	}
 	return "", false
 }

@@ -35,7 +35,7 @@ func (s *Scanner) Path() string {
 	const longest = 512
 	var b strings.Builder
 	for i := range s.open {
-		name := shorten(s.open[i].name().Local)
+		name := shorten(s.nameOf(&s.open[i]).Local)
 		if b.Len()+len(name) > longest {
 			b.WriteString("/...")
 			break

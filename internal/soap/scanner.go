@@ -55,19 +55,32 @@ type Scanner struct {
 	tokens     int
 	err        error
 
-	open  []element
-	ns    []binding
-	space string // the default namespace, of names without a prefix
+	open []element
+	ns   []binding
+
+	space   string // the default namespace, of names without a prefix
+	spaceAt int    // its place in ns, or -1
+	xsi     bool   // the prefix xsi stands for XSI
+
+	ahead ahead
 }
 
+// element is an open one. It holds no pointers: it is written for every tag, and the garbage collector need not hear of that.
 type element struct {
-	raw   string // the name as written, prefix included: the end tag repeats it
-	space string
-	local int // where the local name begins in raw
-	ns    int // len(Scanner.ns) before this element's declarations
+	from, local, to int // the name as written, which the end tag repeats, and its local part
+	space           int // the place of the namespace in Scanner.ns, or -1
+	ns              int // len(Scanner.ns) before this element's declarations
 }
 
-func (e *element) name() Name { return Name{e.space, e.raw[e.local:]} }
+func (s *Scanner) raw(e *element) string { return s.doc[e.from:e.to] }
+
+func (s *Scanner) nameOf(e *element) Name {
+	name := Name{Local: s.doc[e.local:e.to]}
+	if e.space >= 0 {
+		name.Space = s.ns[e.space].space
+	}
+	return name
+}
 
 type binding struct{ prefix, space string }
 
@@ -75,12 +88,11 @@ type binding struct{ prefix, space string }
 // empty document keeps nothing alive.
 func (s *Scanner) Reset(document string, limits Limits) {
 	clear(s.attrs[:cap(s.attrs)])
-	clear(s.open[:cap(s.open)])
 	clear(s.ns[:cap(s.ns)])
 	*s = Scanner{
 		doc: document, limits: limits.WithDefaults(),
 		attrs: s.attrs[:0], open: s.open[:0],
-		ns: append(s.ns[:0], binding{"xml", xmlNamespace}),
+		ns: append(s.ns[:0], binding{"xml", xmlNamespace}), spaceAt: -1,
 	}
 }
 
@@ -100,7 +112,7 @@ func (s *Scanner) Text() string { return s.text }
 func (s *Scanner) Depth() int { return len(s.open) }
 
 // Element is the name of the open element at a depth, which counts from 1 and is at most [Scanner.Depth].
-func (s *Scanner) Element(depth int) Name { return s.open[depth-1].name() }
+func (s *Scanner) Element(depth int) Name { return s.nameOf(&s.open[depth-1]) }
 
 // Span delimits the current token in the document. An empty-element tag's End is an empty span after it.
 func (s *Scanner) Span() (from, to int) { return s.from, s.pos }
@@ -186,111 +198,10 @@ func (s *Scanner) next() (Token, error) {
 	}
 }
 
-// nilTag is the rest of a start tag whose element is nil.
-const nilTag = ` xsi:nil="true"/>`
-
-// plainTag reads a start tag that is nothing but a name of ASCII without a prefix, or that and nil, or an end tag as it is most often written. It is a short cut and
-// judges nothing: whatever is not plain, or a limit might be met by, is left where it is.
-func (s *Scanner) plainTag() (Token, bool) {
-	doc, i := s.doc, s.pos+1
-	if i+1 >= len(doc) || doc[i-1] != '<' || len(s.open) == 0 || s.pendingEnd {
-		return EOF, false
-	}
-	s.from = s.pos
-	if doc[i] == '/' {
-		top := &s.open[len(s.open)-1]
-		i++
-		end := i + len(top.raw)
-		if end >= len(doc) || doc[end] != '>' || doc[i:end] != top.raw || s.tokens == s.limits.Tokens {
-			return EOF, false
-		}
-		s.tokens++
-		s.pos = end + 1
-		s.pop()
-		return End, true
-	}
-	if class[doc[i]]&nameStart == 0 {
-		return EOF, false
-	}
-	start := i
-	for i++; i < len(doc) && class[doc[i]]&nameChar != 0; i++ {
-	}
-	if i == len(doc) || len(s.open) >= s.limits.Depth || s.tokens+2 > s.limits.Tokens || i-start > s.limits.Name {
-		return EOF, false
-	}
-	raw := doc[start:i]
-	switch {
-	case doc[i] == '>':
-		s.tokens++
-		s.pos = i + 1
-		s.attrs = s.attrs[:0]
-	case strings.HasPrefix(doc[i:], nilTag): // as senders write a member that they leave out
-		if space, _ := s.lookup("xsi"); space != XSI {
-			return EOF, false
-		}
-		s.tokens += 2
-		s.pos = i + len(nilTag)
-		s.attrs = append(s.attrs[:0], Attr{Name: Name{XSI, "nil"}, Value: "true", From: i + 1, To: s.pos - len("/>")})
-		s.pendingEnd = true
-	default:
-		return EOF, false
-	}
-	s.open = append(s.open, element{raw: raw, space: s.space, ns: len(s.ns)})
-	s.name = Name{s.space, raw}
-	return Start, true
-}
-
-// Blank passes over white space before a tag, and returns it. It is a short cut for a reader to whom white space there says nothing: what is not
-// plain it leaves to [Scanner.Next].
-func (s *Scanner) Blank() string {
-	doc, i := s.doc, s.pos
-	for i < len(doc) && (doc[i] == '\n' || doc[i] == ' ' || doc[i] == '\t') {
-		i++
-	}
-	if i == s.pos || i == len(doc) || doc[i] != '<' || len(s.open) == 0 || s.pendingEnd || s.err != nil ||
-		s.tokens == s.limits.Tokens || i-s.pos > s.limits.Text {
-		return ""
-	}
-	blank := doc[s.pos:i]
-	s.tokens++
-	s.pos = i
-	return blank
-}
-
-// Leaf is the content of the element whose start tag is current, if that is plain text and nothing else. [Scanner.TakeLeaf] then reads it and the
-// end tag at once. It is a short cut as well: what is not plain is not ok.
-func (s *Scanner) Leaf() (text string, ok bool) {
-	doc, i := s.doc, s.pos
-	if s.pendingEnd || s.err != nil {
-		return "", false
-	}
-	for i < len(doc) && class[doc[i]]&plainText != 0 {
-		i++
-	}
-	raw := s.open[len(s.open)-1].raw
-	begin := i + len("</")
-	end := begin + len(raw)
-	if end >= len(doc) || doc[i] != '<' || doc[i+1] != '/' || doc[end] != '>' || doc[begin:end] != raw ||
-		s.tokens+2 > s.limits.Tokens || i-s.pos > s.limits.Text {
-		return "", false
-	}
-	return doc[s.pos:i], true
-}
-
-// TakeLeaf reads what [Scanner.Leaf] returned. The end tag is the current token then.
-func (s *Scanner) TakeLeaf(text string) {
-	s.from = s.pos + len(text)
-	if s.tokens++; text != "" {
-		s.tokens++
-	}
-	s.pos = s.from + len("</") + len(s.open[len(s.open)-1].raw) + len(">")
-	s.pop()
-}
-
 func (s *Scanner) atEnd() (Token, error) {
 	switch {
 	case len(s.open) > 0:
-		return EOF, s.errorf(s.pos, "the document ends before </%s>", shorten(s.open[len(s.open)-1].raw))
+		return EOF, s.errorf(s.pos, "the document ends before </%s>", shorten(s.raw(&s.open[len(s.open)-1])))
 	case !s.rootSeen:
 		return EOF, s.errorf(s.pos, "the document has no element")
 	}

@@ -8,40 +8,74 @@ import (
 	"callbackd/internal/soap"
 )
 
-// walk writes down what a reader gets to see. One that takes short cuts writes the same, white space before tags aside.
-func walk(document string, limits soap.Limits, short bool) (seen []string, err error) {
+// way is which short cuts a reader takes.
+type way uint8
+
+const (
+	byTokens way = iota
+	byTags
+	byLeaves
+	byWholes
+)
+
+// walk writes down what a reader gets to see. One that takes short cuts sees the same, white space before tags aside.
+func walk(document string, limits soap.Limits, by way) (seen []string, err error) {
 	var s soap.Scanner
 	s.Reset(document, limits)
-	add := func(what, text string) {
-		from, to := s.Span()
-		seen = append(seen, fmt.Sprint(what, " ", text, " ", s.Depth(), " ", from, "-", to))
+	add := func(what ...any) { seen = append(seen, fmt.Sprint(what...)) }
+	text := func(text string) {
+		if strings.Trim(text, " \n\t") != "" {
+			add("text ", text)
+		}
 	}
 	for {
-		if short {
-			s.Blank()
+		token, shape := soap.EOF, soap.Unclear
+		if by != byTokens {
+			shape = s.Ahead()
 		}
-		token, err := s.Next()
-		if err != nil || token == soap.EOF {
-			return seen, err
+		switch {
+		case by == byWholes && (shape == soap.Whole || shape == soap.WholeNil):
+			name, content := s.AheadName(), ""
+			if shape == soap.Whole {
+				content = s.AheadText()
+			}
+			s.TakeWhole()
+			from, to := s.Span()
+			add("start ", name, shape == soap.WholeNil, s.Depth()+1, from)
+			text(content)
+			add("end ", s.Depth(), to)
+			continue
+		case shape != soap.Unclear:
+			text(s.AheadBlank())
+			token = s.TakeTag()
+		default:
+			if token, err = s.Next(); err != nil || token == soap.EOF {
+				return seen, err
+			}
 		}
+		from, to := s.Span()
 		switch token {
 		case soap.Start:
-			add("start", fmt.Sprint(s.Name(), s.Attrs(), s.Nil()))
-			if text, ok := s.Leaf(); short && ok {
-				if strings.Trim(text, " \n\t") != "" {
-					seen = append(seen, "text "+text)
-				}
-				s.TakeLeaf(text)
-				add("end", s.Name().String())
-			}
+			add("start ", s.Name(), s.Nil(), s.Depth(), from)
 		case soap.End:
-			add("end", s.Name().String())
+			add("end ", s.Depth(), to)
 		case soap.Text:
-			if strings.Trim(s.Text(), " \n\t") != "" {
-				seen = append(seen, "text "+s.Text())
-			}
+			text(s.Text())
+		}
+		if content, ok := leaf(&s, token, by); ok {
+			text(content)
+			s.TakeLeaf(content)
+			_, to := s.Span()
+			add("end ", s.Depth(), to)
 		}
 	}
+}
+
+func leaf(s *soap.Scanner, token soap.Token, by way) (string, bool) {
+	if token != soap.Start || by != byLeaves {
+		return "", false
+	}
+	return s.Leaf()
 }
 
 // TestShortCuts reads documents with and without the short cuts, whole and cut short, and under limits of every size: what is seen, where, and
@@ -58,10 +92,12 @@ func TestShortCuts(t *testing.T) {
 	} {
 		compare := func(document string, limits soap.Limits) {
 			t.Helper()
-			want, wantErr := walk(document, limits, false)
-			got, err := walk(document, limits, true)
-			if fmt.Sprint(err) != fmt.Sprint(wantErr) || strings.Join(got, "\n") != strings.Join(want, "\n") {
-				t.Fatalf("%q\nby short cuts %q, %v\nwant %q, %v", document, got, err, want, wantErr)
+			want, wantErr := walk(document, limits, byTokens)
+			for by := byTags; by <= byWholes; by++ {
+				got, err := walk(document, limits, by)
+				if fmt.Sprint(err) != fmt.Sprint(wantErr) || strings.Join(got, "\n") != strings.Join(want, "\n") {
+					t.Fatalf("%q\nby short cuts %d: %q, %v\nwant %q, %v", document, by, got, err, want, wantErr)
+				}
 			}
 		}
 		for end := range len(document) + 1 {

@@ -22,8 +22,7 @@ func (s *Scanner) startTag() (Token, error) {
 		return EOF, err
 	}
 	// The element is open from here on, so that an error within its tag has it in the path.
-	local := max(start, colon+1) - start
-	s.open = append(s.open, element{raw: s.doc[start:end], local: local, ns: len(s.ns)})
+	s.open = append(s.open, element{from: start, local: max(start, colon+1), to: end, space: -1, ns: len(s.ns)})
 	s.rootSeen = true
 	s.pos = end
 	if err := s.attributes(); err != nil {
@@ -33,13 +32,11 @@ func (s *Scanner) startTag() (Token, error) {
 	if colon >= 0 {
 		prefix = s.doc[start:colon]
 	}
-	space, ok := s.lookup(prefix)
-	if !ok && prefix != "" {
+	top := &s.open[len(s.open)-1]
+	if top.space = s.find(prefix); top.space < 0 && prefix != "" {
 		return EOF, s.errorf(start, "namespace prefix %s is not declared", quoteName(prefix))
 	}
-	top := &s.open[len(s.open)-1]
-	top.space = space
-	s.name = top.name()
+	s.name = s.nameOf(top)
 	return Start, nil
 }
 
@@ -119,7 +116,7 @@ func (s *Scanner) endTag() (Token, error) {
 	if len(s.open) == 0 {
 		return EOF, s.errorf(s.pos, "an end tag without a start tag")
 	}
-	raw := s.open[len(s.open)-1].raw
+	raw := s.raw(&s.open[len(s.open)-1])
 	at := s.pos + len("</")
 	if !strings.HasPrefix(s.doc[at:], raw) {
 		return EOF, s.errorf(at, "expected </%s>", shorten(raw))
@@ -138,11 +135,11 @@ func (s *Scanner) endTag() (Token, error) {
 
 func (s *Scanner) pop() {
 	top := &s.open[len(s.open)-1]
-	s.name = top.name()
+	s.name = s.nameOf(top)
 	s.attrs = s.attrs[:0]
 	if len(s.ns) > top.ns {
 		s.ns = s.ns[:top.ns]
-		s.space, _ = s.lookup("")
+		s.rebind()
 	}
 	s.open = s.open[:len(s.open)-1]
 }

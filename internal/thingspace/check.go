@@ -66,61 +66,60 @@ const (
 // It costs nothing that grows with the message: the place of a violation is worked out when there is one.
 type checker struct {
 	s        *soap.Scanner
+	base     int    // the depth of the element of the first frame
 	space    string // the payload's namespace, as the document has it; it is Namespace if anything is judged
 	envelope bool   // the outermost two elements are the envelope's, and not in the paths of violations
 	strict   bool   // every element and attribute is in sight: there is no decoder to take one out
 	frames   []frame
 	found    []Violation
 	most     int
+
+	value   string // of the innermost element that is judged, if its type is simple: there are no such elements in one
+	unbound bool   // that value is a QName with a prefix that is not declared
 }
 
-// frame is an open element.
+// frame is an open element. It holds no pointers: it is written for every element, and the garbage collector need not hear of that.
 type frame struct {
-	name    string
-	typ     *contentType
-	state   int
-	seen    uint // the edges that are taken once, by their place
-	hidden  bool // nothing in it is judged
-	nilled  bool
-	told    bool // that it is nil and not empty
-	unbound bool // its QName has a prefix that is not declared
-	value   string
+	typ    int  // its place in types
+	state  int  // its place in the type's states
+	seen   uint // the edges that are taken once, by their place
+	hidden bool // nothing in it is judged
+	nilled bool
+	told   bool // that it is nil and not empty
 }
+
+func (f *frame) of() *contentType { return &types[f.typ] }
+
+func (f *frame) at() *state { return &types[f.typ].states[f.state] }
 
 func (c *checker) reset(s *soap.Scanner, most int) {
-	clear(c.frames[:cap(c.frames)])
 	*c = checker{s: s, frames: c.frames[:0], most: most}
 }
 
 // root enters the payload, of a type of the tables or, if that is 0, hidden.
 func (c *checker) root(name soap.Name, typ int) {
-	c.space = name.Space
-	c.push(&edge{local: name.Local, typ: typ}, typ == typeAnyType)
+	c.space, c.base = name.Space, c.s.Depth()
+	c.push(&edge{typ: typ}, typ == typeAnyType)
 }
 
 // enter steps to the element whose start tag is current. It reports whether the schema knows an element of this name here, be it at its place or
 // not. If it does not, the element is not entered.
 func (c *checker) enter(name soap.Name) bool {
 	top := &c.frames[len(c.frames)-1]
+	typ := top.of()
 	if top.hidden {
-		for i := range top.typ.declared {
-			if e := &top.typ.declared[i]; e.local == name.Local && e.next >= 0 {
-				c.push(e, true)
-				return true
-			}
+		if e := typ.declares(name.Local); e != nil {
+			c.push(e, true)
+			return true
 		}
 		return false
 	}
 	if !c.strict && name.Space == c.space {
 		name.Space = Namespace // the same text, and the same memory as in the tables: comparing is quick then
 	}
-	if !top.typ.simple && !top.nilled {
-		st := &top.typ.states[top.state]
-		for i := range st.edges {
-			e := &st.edges[i]
-			if e.local != name.Local || e.space != name.Space {
-				continue
-			}
+	if !typ.simple && !top.nilled {
+		if i := top.at().find(name); i >= 0 {
+			e := &top.at().edges[i]
 			if e.once {
 				if top.seen>>i&1 != 0 {
 					return false
@@ -134,17 +133,63 @@ func (c *checker) enter(name soap.Name) bool {
 			return true
 		}
 	}
-	for i := range top.typ.declared {
-		if e := &top.typ.declared[i]; e.local == name.Local && e.next >= 0 {
-			if e.once {
-				return false // a list that is open has nothing against it
-			}
-			c.unexpected(name.Local)
-			c.push(e, true)
-			return true
+	if e := typ.declares(name.Local); e != nil {
+		if e.once {
+			return false // a list that is open has nothing against it
 		}
+		c.unexpected(name.Local)
+		c.push(e, true)
+		return true
 	}
 	return false
+}
+
+// find is the place of the edge of a name, or -1.
+func (st *state) find(name soap.Name) int {
+	for i := range st.edges {
+		if e := &st.edges[i]; e.local == name.Local && e.space == name.Space {
+			return i
+		}
+	}
+	return -1
+}
+
+// declares finds an element by its local name whose place is published.
+func (t *contentType) declares(local string) *edge {
+	for i := range t.declared {
+		if e := &t.declared[i]; e.local == local && e.next >= 0 {
+			return e
+		}
+	}
+	return nil
+}
+
+// plain steps over a whole element in the payload's namespace that has no attributes and only text in it, or, if nilled, nothing and xsi:nil. It
+// reports whether the schema knows it. What is not ok needs a closer look, and was not stepped over.
+func (c *checker) plain(local string, nilled bool) (known, ok bool) {
+	top := &c.frames[len(c.frames)-1]
+	typ := top.of()
+	if top.hidden {
+		return false, !nilled && len(typ.declared) == 0
+	}
+	if typ.simple || top.nilled {
+		return false, false
+	}
+	st := top.at()
+	i := st.find(soap.Name{Space: Namespace, Local: local})
+	if i < 0 {
+		return false, !nilled && typ.declares(local) == nil
+	}
+	e := &st.edges[i]
+	if nilled {
+		ok = e.nillable && top.seen>>i&1 == 0
+	} else {
+		ok = !e.once && types[e.typ].simple && types[e.typ].value == anyText
+	}
+	if ok {
+		top.state = e.next
+	}
+	return ok, ok
 }
 
 // misplaced enters an element of which the schema knows none here, though it does elsewhere.
@@ -156,12 +201,15 @@ func (c *checker) misplaced(e *edge) {
 }
 
 // hide enters an element that the schema must not see.
-func (c *checker) hide(name string) {
-	c.frames = append(c.frames, frame{name: name, typ: &types[typeAnyType], hidden: true})
+func (c *checker) hide() {
+	c.frames = append(c.frames, frame{typ: typeAnyType, hidden: true})
 }
 
 func (c *checker) push(e *edge, hidden bool) {
-	c.frames = append(c.frames, frame{name: e.local, typ: &types[e.typ], hidden: hidden})
+	c.frames = append(c.frames, frame{typ: e.typ, hidden: hidden})
+	if !hidden && types[e.typ].simple {
+		c.value, c.unbound = "", false
+	}
 	if attrs := c.s.Attrs(); len(attrs) > 0 && !hidden {
 		c.attributes(attrs, e.nillable)
 	}
@@ -170,6 +218,7 @@ func (c *checker) push(e *edge, hidden bool) {
 // attributes judges those of the element that was just entered.
 func (c *checker) attributes(attrs []soap.Attr, nillable bool) {
 	top := &c.frames[len(c.frames)-1]
+	free := top.of().attributes
 	for _, a := range attrs {
 		switch {
 		case a.Name == nilName:
@@ -180,13 +229,13 @@ func (c *checker) attributes(attrs []soap.Attr, nillable bool) {
 			isTrue := value == "true" || value == "1"
 			switch {
 			case !isTrue && value != "false" && value != "0":
-				c.violation("nil", "invalid xsi:nil value", c.startTag())
+				c.violation("nil", "invalid xsi:nil value", c.place())
 			case !nillable:
-				c.violation("nil", "element is not nillable", c.startTag())
+				c.violation("nil", "element is not nillable", c.place())
 			default:
 				top.nilled = isTrue
 			}
-		case c.strict && a.Name.Space != soap.XSI && top.typ.attributes != "##any" && (top.typ.attributes == "" || top.typ.attributes != a.Name.Space):
+		case c.strict && a.Name.Space != soap.XSI && free != "##any" && (free == "" || free != a.Name.Space):
 			c.violation("attribute", "an attribute is not allowed", a.From)
 		}
 	}
@@ -195,8 +244,7 @@ func (c *checker) attributes(attrs []soap.Attr, nillable bool) {
 // lax enters an element that stands where any may.
 func (c *checker) lax(name soap.Name) {
 	top := &c.frames[len(c.frames)-1]
-	st := &top.typ.states[top.state]
-	top.state = st.lax
+	top.state = top.at().lax
 	for i := range globals {
 		if e := &globals[i]; e.local == name.Local && e.space == name.Space {
 			c.push(e, false)
@@ -204,7 +252,7 @@ func (c *checker) lax(name soap.Name) {
 		}
 	}
 	// Without a declaration there is nobody to say whether it may be nil: its attributes are as free as its content.
-	c.frames = append(c.frames, frame{name: name.Local, typ: &types[typeAnyType]})
+	c.frames = append(c.frames, frame{typ: typeAnyType})
 }
 
 const whiteSpace = " \t\r\n"
@@ -212,17 +260,18 @@ const whiteSpace = " \t\r\n"
 // text judges the current text.
 func (c *checker) text(text string) {
 	top := &c.frames[len(c.frames)-1]
+	typ := top.of()
 	switch {
 	case top.hidden:
 	case top.nilled:
 		if text != "" {
 			c.notEmpty()
 		}
-	case top.typ.simple:
-		if top.typ.value != anyText {
-			c.part(top, text)
+	case typ.simple:
+		if typ.value != anyText {
+			c.part(typ.value, text)
 		}
-	case !top.typ.mixed && !isBlank(text):
+	case !typ.mixed && !isBlank(text):
 		from, _ := c.s.Span()
 		c.violation("text", "character data is not allowed", from+firstVisible(text))
 	}
@@ -230,7 +279,7 @@ func (c *checker) text(text string) {
 
 // blank judges white space that was passed over before a tag.
 func (c *checker) blank() {
-	if top := &c.frames[len(c.frames)-1]; top.nilled || top.typ.simple {
+	if top := &c.frames[len(c.frames)-1]; top.nilled || top.of().simple {
 		c.text(" ")
 	}
 }
@@ -238,21 +287,22 @@ func (c *checker) blank() {
 // takesAny reports whether any text may stand in the current element.
 func (c *checker) takesAny() bool {
 	top := &c.frames[len(c.frames)-1]
-	return top.hidden || top.typ.simple && top.typ.value == anyText && !top.nilled
+	typ := top.of()
+	return top.hidden || typ.simple && typ.value == anyText && !top.nilled
 }
 
 // part adds to the value of a simple type that is judged when its element ends.
-func (c *checker) part(top *frame, text string) {
+func (c *checker) part(kind valueKind, text string) {
 	const longest = 1 << 10 // of a value, white space around it aside
-	if len(top.value)+len(text) > longest {
-		top.value, text = collapse(top.value), collapse(text)
+	if len(c.value)+len(text) > longest {
+		c.value, text = collapse(c.value), collapse(text)
 	}
-	if len(top.value) <= longest {
-		top.value += text
+	if len(c.value) <= longest {
+		c.value += text
 	}
-	if prefix, _, found := strings.Cut(strings.TrimLeft(top.value, whiteSpace), ":"); found && top.typ.value == aQName {
+	if prefix, _, found := strings.Cut(strings.TrimLeft(c.value, whiteSpace), ":"); found && kind == aQName {
 		_, declared := c.s.Namespace(prefix)
-		top.unbound = !declared
+		c.unbound = !declared
 	}
 }
 
@@ -296,23 +346,22 @@ func (c *checker) inSight() bool { return !c.frames[len(c.frames)-1].hidden }
 func (c *checker) leave() {
 	top := &c.frames[len(c.frames)-1]
 	if !top.hidden && !top.nilled {
-		from, _ := c.s.Span()
-		switch {
-		case top.typ.simple:
-			if top.typ.value != anyText && !top.valid() {
-				c.violation("facet", "the value is not of the published type", from)
+		switch typ := top.of(); {
+		case typ.simple:
+			if typ.value != anyText && !c.valid(typ.value) {
+				c.violation("facet", "the value is not of the published type", c.place())
 			}
-		case !top.typ.states[top.state].accept:
-			c.violation("content", "missing required child element", from)
+		case !typ.states[top.state].accept:
+			c.violation("content", "missing required child element", c.place())
 		}
 	}
 	c.frames = c.frames[:len(c.frames)-1]
 }
 
 // valid judges the value of a simple type.
-func (f *frame) valid() bool {
-	value := strings.Trim(f.value, whiteSpace)
-	switch f.typ.value {
+func (c *checker) valid(kind valueKind) bool {
+	value := strings.Trim(c.value, whiteSpace)
+	switch kind {
 	case anInt:
 		_, err := strconv.ParseInt(value, 10, 32)
 		return err == nil
@@ -322,7 +371,7 @@ func (f *frame) valid() bool {
 	case aBoolean:
 		return value == "true" || value == "false" || value == "1" || value == "0"
 	case aQName:
-		return !f.unbound && soap.IsQName(value)
+		return !c.unbound && soap.IsQName(value)
 	}
 	return true
 }
@@ -333,7 +382,8 @@ func (c *checker) unexpected(name string) {
 	c.violation("element", "unexpected child element "+shorten(name, longestName), from)
 }
 
-func (c *checker) startTag() int {
+// place is where the current tag begins.
+func (c *checker) place() int {
 	from, _ := c.s.Span()
 	return from
 }
@@ -344,8 +394,12 @@ func (c *checker) violation(rule, msg string, at int) {
 		return
 	}
 	names := make([]string, 0, len(c.frames))
-	for _, f := range c.frames {
-		names = append(names, f.name)
+	for i := range c.frames {
+		if depth := c.base + i; depth <= c.s.Depth() {
+			names = append(names, c.s.Element(depth).Local)
+		} else {
+			names = append(names, c.s.Name().Local) // its end tag is the current one
+		}
 	}
 	if c.envelope && len(names) > 2 && names[1] == "Body" {
 		names = names[2:]
@@ -360,7 +414,7 @@ func (c *checker) violation(rule, msg string, at int) {
 func (c *checker) head(document string) {
 	var s soap.Scanner
 	s.Reset(document, storedLimits(len(document), soap.Limits{}))
-	c.s, c.envelope, c.strict = &s, true, true
+	c.s, c.base, c.envelope, c.strict = &s, 1, true, true
 	for {
 		// The head has been read before, and ends within the Body: there is no other error than that.
 		token, err := s.Next()
@@ -392,16 +446,16 @@ func (c *checker) strictly(name soap.Name) {
 	top := &c.frames[len(c.frames)-1]
 	switch {
 	case top.hidden:
-		c.hide(name.Local)
+		c.hide()
 	case top.nilled:
 		c.notEmpty()
-		c.hide(name.Local)
+		c.hide()
 	case c.enter(name):
-	case !top.typ.simple && top.typ.states[top.state].lax >= 0:
+	case !top.of().simple && top.at().lax >= 0:
 		c.lax(name)
 	default:
 		c.unexpected(name.Local)
-		c.hide(name.Local)
+		c.hide()
 	}
 }
 

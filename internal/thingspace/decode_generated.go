@@ -65,7 +65,7 @@ func (d *decoder) inCarrierServiceResponse(v *callback.CarrierServiceResponse, n
 }
 
 func (d *decoder) readCarrierServiceResponse(v *callback.CarrierServiceResponse) (filled bool, err error) {
-	_, filled, err = d.children(&v.Extra, inferredCarrierServiceResponse, func(name string) (outcome, error) { return d.inCarrierServiceResponse(v, name) })
+	_, filled, err = d.children(&v.Extra, inferredCarrierServiceResponse, noField, func(name string) (outcome, error) { return d.inCarrierServiceResponse(v, name) })
 	return filled, err
 }
 
@@ -76,7 +76,7 @@ func (d *decoder) inChanged(v *callback.Changed, name string) (outcome, error) {
 }
 
 func (d *decoder) readChanged(v *callback.Changed) (filled bool, err error) {
-	v.Text, filled, err = d.children(&v.Extra, nil, func(name string) (outcome, error) { return d.inChanged(v, name) })
+	v.Text, filled, err = d.children(&v.Extra, nil, noField, func(name string) (outcome, error) { return d.inChanged(v, name) })
 	return filled, err
 }
 
@@ -94,8 +94,16 @@ func (d *decoder) inIdentifierChanged(v *callback.IdentifierChanged, name string
 	return unread, nil
 }
 
+func fieldOfIdentifierChanged(v *callback.IdentifierChanged, name string) *string {
+	switch name {
+	case "ServicePlan":
+		return &v.ServicePlan
+	}
+	return nil
+}
+
 func (d *decoder) readIdentifierChanged(v *callback.IdentifierChanged) (filled bool, err error) {
-	_, filled, err = d.children(&v.Extra, inferredIdentifierChanged, func(name string) (outcome, error) { return d.inIdentifierChanged(v, name) })
+	_, filled, err = d.children(&v.Extra, inferredIdentifierChanged, func(name string) *string { return fieldOfIdentifierChanged(v, name) }, func(name string) (outcome, error) { return d.inIdentifierChanged(v, name) })
 	return filled, err
 }
 
@@ -109,8 +117,16 @@ func (d *decoder) inServicePlanChanged(v *callback.ServicePlanChanged, name stri
 	return unread, nil
 }
 
+func fieldOfServicePlanChanged(v *callback.ServicePlanChanged, name string) *string {
+	switch name {
+	case "ServicePlan":
+		return &v.ServicePlan
+	}
+	return nil
+}
+
 func (d *decoder) readServicePlanChanged(v *callback.ServicePlanChanged) (filled bool, err error) {
-	v.Text, filled, err = d.children(&v.Extra, inferredServicePlanChanged, func(name string) (outcome, error) { return d.inServicePlanChanged(v, name) })
+	v.Text, filled, err = d.children(&v.Extra, inferredServicePlanChanged, func(name string) *string { return fieldOfServicePlanChanged(v, name) }, func(name string) (outcome, error) { return d.inServicePlanChanged(v, name) })
 	return filled, err
 }
 
@@ -131,7 +147,7 @@ func (d *decoder) inStateChanged(v *callback.StateChanged, name string) (outcome
 }
 
 func (d *decoder) readStateChanged(v *callback.StateChanged) (filled bool, err error) {
-	v.Text, filled, err = d.children(&v.Extra, inferredStateChanged, func(name string) (outcome, error) { return d.inStateChanged(v, name) })
+	v.Text, filled, err = d.children(&v.Extra, inferredStateChanged, noField, func(name string) (outcome, error) { return d.inStateChanged(v, name) })
 	return filled, err
 }
 
@@ -155,8 +171,20 @@ func (d *decoder) inActivated(v *callback.Activated, name string) (outcome, erro
 	return unread, nil
 }
 
+func fieldOfActivated(v *callback.Activated, name string) *string {
+	switch name {
+	case "ServicePlan":
+		return &v.ServicePlan
+	case "State":
+		return &v.State
+	case "IPAddress":
+		return &v.IPAddress
+	}
+	return nil
+}
+
 func (d *decoder) readActivated(v *callback.Activated) (filled bool, err error) {
-	v.Text, filled, err = d.children(&v.Extra, inferredActivated, func(name string) (outcome, error) { return d.inActivated(v, name) })
+	v.Text, filled, err = d.children(&v.Extra, inferredActivated, func(name string) *string { return fieldOfActivated(v, name) }, func(name string) (outcome, error) { return d.inActivated(v, name) })
 	return filled, err
 }
 
@@ -170,8 +198,16 @@ func (d *decoder) inDeviceCredential(v *callback.DeviceCredential, name string) 
 	return unread, nil
 }
 
+func fieldOfDeviceCredential(v *callback.DeviceCredential, name string) *string {
+	switch name {
+	case "Username":
+		return &v.Username
+	}
+	return nil
+}
+
 func (d *decoder) readDeviceCredential(v *callback.DeviceCredential) (filled bool, err error) {
-	_, filled, err = d.children(&v.Extra, inferredDeviceCredential, func(name string) (outcome, error) { return d.inDeviceCredential(v, name) })
+	_, filled, err = d.children(&v.Extra, inferredDeviceCredential, func(name string) *string { return fieldOfDeviceCredential(v, name) }, func(name string) (outcome, error) { return d.inDeviceCredential(v, name) })
 	return filled, err
 }
 
@@ -185,8 +221,16 @@ func (d *decoder) inDeactivated(v *callback.Deactivated, name string) (outcome, 
 	return unread, nil
 }
 
+func fieldOfDeactivated(v *callback.Deactivated, name string) *string {
+	switch name {
+	case "Deactivated":
+		return &v.Deactivated
+	}
+	return nil
+}
+
 func (d *decoder) readDeactivated(v *callback.Deactivated) (filled bool, err error) {
-	text, filled, err := d.children(&v.Extra, inferredDeactivated, func(name string) (outcome, error) { return d.inDeactivated(v, name) })
+	text, filled, err := d.children(&v.Extra, inferredDeactivated, func(name string) *string { return fieldOfDeactivated(v, name) }, func(name string) (outcome, error) { return d.inDeactivated(v, name) })
 	if v.Deactivated == "" {
 		v.Deactivated = text
 	}
@@ -213,8 +257,26 @@ func (d *decoder) inSuspendStatus(v *callback.SuspendStatus, name string) (outco
 	return unread, nil
 }
 
+func fieldOfSuspendStatus(v *callback.SuspendStatus, name string) *string {
+	switch name {
+	case "ExpectedResumeDate":
+		return &v.ExpectedResumeDate.Text
+	case "MaxSuspendDaysAllowed":
+		return (*string)(&v.MaxSuspendDaysAllowed)
+	case "NumDaysSuspendAllowedCurrent12Months":
+		return (*string)(&v.NumDaysSuspendAllowedCurrent12Months)
+	case "NumDaysSuspendedLast12Months":
+		return (*string)(&v.NumDaysSuspendedLast12Months)
+	case "State", "DeviceState":
+		return &v.State
+	case "SuspendDate", "DateOfSuspension":
+		return &v.SuspendDate.Text
+	}
+	return nil
+}
+
 func (d *decoder) readSuspendStatus(v *callback.SuspendStatus) (filled bool, err error) {
-	v.Text, filled, err = d.children(&v.Extra, inferredSuspendStatus, func(name string) (outcome, error) { return d.inSuspendStatus(v, name) })
+	v.Text, filled, err = d.children(&v.Extra, inferredSuspendStatus, func(name string) *string { return fieldOfSuspendStatus(v, name) }, func(name string) (outcome, error) { return d.inSuspendStatus(v, name) })
 	return filled, err
 }
 
@@ -228,8 +290,16 @@ func (d *decoder) inRestored(v *callback.Restored, name string) (outcome, error)
 	return unread, nil
 }
 
+func fieldOfRestored(v *callback.Restored, name string) *string {
+	switch name {
+	case "Restored":
+		return &v.Restored
+	}
+	return nil
+}
+
 func (d *decoder) readRestored(v *callback.Restored) (filled bool, err error) {
-	text, filled, err := d.children(&v.Extra, inferredRestored, func(name string) (outcome, error) { return d.inRestored(v, name) })
+	text, filled, err := d.children(&v.Extra, inferredRestored, func(name string) *string { return fieldOfRestored(v, name) }, func(name string) (outcome, error) { return d.inRestored(v, name) })
 	if v.Restored == "" {
 		v.Restored = text
 	}
@@ -248,8 +318,18 @@ func (d *decoder) inExternalProvisioningChange(v *callback.ExternalProvisioningC
 	return unread, nil
 }
 
+func fieldOfExternalProvisioningChange(v *callback.ExternalProvisioningChange, name string) *string {
+	switch name {
+	case "Source":
+		return &v.Source
+	case "Change":
+		return &v.Change
+	}
+	return nil
+}
+
 func (d *decoder) readExternalProvisioningChange(v *callback.ExternalProvisioningChange) (filled bool, err error) {
-	_, filled, err = d.children(&v.Extra, nil, func(name string) (outcome, error) { return d.inExternalProvisioningChange(v, name) })
+	_, filled, err = d.children(&v.Extra, nil, func(name string) *string { return fieldOfExternalProvisioningChange(v, name) }, func(name string) (outcome, error) { return d.inExternalProvisioningChange(v, name) })
 	return filled, err
 }
 
@@ -287,8 +367,30 @@ func (d *decoder) inDeviceInformation(v *callback.DeviceInformation, name string
 	return unread, nil
 }
 
+func fieldOfDeviceInformation(v *callback.DeviceInformation, name string) *string {
+	switch name {
+	case "AccountName":
+		return &v.AccountName
+	case "BillingCycleEndDate":
+		return &v.BillingCycleEndDate.Text
+	case "Connected":
+		return &v.Connected
+	case "CreatedAt":
+		return &v.CreatedAt.Text
+	case "IPAddress":
+		return &v.IPAddress
+	case "LastActivationBy":
+		return &v.LastActivationBy
+	case "LastActivationDate":
+		return &v.LastActivationDate.Text
+	case "LastConnectionDate":
+		return &v.LastConnectionDate.Text
+	}
+	return nil
+}
+
 func (d *decoder) readDeviceInformation(v *callback.DeviceInformation) (filled bool, err error) {
-	_, filled, err = d.children(&v.Extra, inferredDeviceInformation, func(name string) (outcome, error) { return d.inDeviceInformation(v, name) })
+	_, filled, err = d.children(&v.Extra, inferredDeviceInformation, func(name string) *string { return fieldOfDeviceInformation(v, name) }, func(name string) (outcome, error) { return d.inDeviceInformation(v, name) })
 	return filled, err
 }
 
@@ -304,6 +406,18 @@ func (d *decoder) inCarrierInformation(v *callback.CarrierInformation, name stri
 	return unread, nil
 }
 
+func fieldOfCarrierInformation(v *callback.CarrierInformation, name string) *string {
+	switch name {
+	case "CarrierName":
+		return &v.CarrierName
+	case "ServicePlan":
+		return &v.ServicePlan
+	case "State":
+		return &v.State
+	}
+	return nil
+}
+
 func (d *decoder) inPromotionChange(v *callback.PromotionChange, name string) (outcome, error) {
 	switch name {
 	case "Change":
@@ -314,8 +428,18 @@ func (d *decoder) inPromotionChange(v *callback.PromotionChange, name string) (o
 	return unread, nil
 }
 
+func fieldOfPromotionChange(v *callback.PromotionChange, name string) *string {
+	switch name {
+	case "Change":
+		return &v.Change
+	case "ChangeDate":
+		return &v.ChangeDate.Text
+	}
+	return nil
+}
+
 func (d *decoder) readPromotionChange(v *callback.PromotionChange) (filled bool, err error) {
-	_, filled, err = d.children(&v.Extra, nil, func(name string) (outcome, error) { return d.inPromotionChange(v, name) })
+	_, filled, err = d.children(&v.Extra, nil, func(name string) *string { return fieldOfPromotionChange(v, name) }, func(name string) (outcome, error) { return d.inPromotionChange(v, name) })
 	return filled, err
 }
 
@@ -339,8 +463,24 @@ func (d *decoder) inUsage(v *callback.Usage, name string) (outcome, error) {
 	return unread, nil
 }
 
+func fieldOfUsage(v *callback.Usage, name string) *string {
+	switch name {
+	case "BytesUsed":
+		return (*string)(&v.BytesUsed)
+	case "SmsUsed":
+		return (*string)(&v.SMSUsed)
+	case "ServicePlan":
+		return &v.ServicePlan
+	case "Source":
+		return &v.Source
+	case "Timestamp":
+		return &v.Timestamp.Text
+	}
+	return nil
+}
+
 func (d *decoder) readUsage(v *callback.Usage) (filled bool, err error) {
-	v.Text, filled, err = d.children(&v.Extra, inferredUsage, func(name string) (outcome, error) { return d.inUsage(v, name) })
+	v.Text, filled, err = d.children(&v.Extra, inferredUsage, func(name string) *string { return fieldOfUsage(v, name) }, func(name string) (outcome, error) { return d.inUsage(v, name) })
 	return filled, err
 }
 
@@ -356,8 +496,16 @@ func (d *decoder) inSMSDelivery(v *callback.SMSDelivery, name string) (outcome, 
 	return unread, nil
 }
 
+func fieldOfSMSDelivery(v *callback.SMSDelivery, name string) *string {
+	switch name {
+	case "Confirmation":
+		return &v.Confirmation
+	}
+	return nil
+}
+
 func (d *decoder) readSMSDelivery(v *callback.SMSDelivery) (filled bool, err error) {
-	v.Text, filled, err = d.children(&v.Extra, inferredSMSDelivery, func(name string) (outcome, error) { return d.inSMSDelivery(v, name) })
+	v.Text, filled, err = d.children(&v.Extra, inferredSMSDelivery, func(name string) *string { return fieldOfSMSDelivery(v, name) }, func(name string) (outcome, error) { return d.inSMSDelivery(v, name) })
 	return filled, err
 }
 
@@ -377,8 +525,22 @@ func (d *decoder) inFault(v *callback.Fault, name string) (outcome, error) {
 	return unread, nil
 }
 
+func fieldOfFault(v *callback.Fault, name string) *string {
+	switch name {
+	case "faultcode":
+		return &v.Code
+	case "faultstring":
+		return &v.String
+	case "faultactor":
+		return &v.Actor
+	case "detail":
+		return &v.Detail
+	}
+	return nil
+}
+
 func (d *decoder) readFault(v *callback.Fault) (filled bool, err error) {
-	v.Text, filled, err = d.children(&v.Extra, inferredFault, func(name string) (outcome, error) { return d.inFault(v, name) })
+	v.Text, filled, err = d.children(&v.Extra, inferredFault, func(name string) *string { return fieldOfFault(v, name) }, func(name string) (outcome, error) { return d.inFault(v, name) })
 	return filled, err
 }
 
@@ -394,8 +556,16 @@ func (d *decoder) inPRLInformation(v *callback.PRLInformation, name string) (out
 	return unread, nil
 }
 
+func fieldOfPRLInformation(v *callback.PRLInformation, name string) *string {
+	switch name {
+	case "PRLVersion":
+		return &v.PRLVersion
+	}
+	return nil
+}
+
 func (d *decoder) readPRLInformation(v *callback.PRLInformation) (filled bool, err error) {
-	v.Text, filled, err = d.children(&v.Extra, inferredPRLInformation, func(name string) (outcome, error) { return d.inPRLInformation(v, name) })
+	v.Text, filled, err = d.children(&v.Extra, inferredPRLInformation, func(name string) *string { return fieldOfPRLInformation(v, name) }, func(name string) (outcome, error) { return d.inPRLInformation(v, name) })
 	return filled, err
 }
 
@@ -409,8 +579,16 @@ func (d *decoder) inSummary(v *callback.Summary, name string) (outcome, error) {
 	return unread, nil
 }
 
+func fieldOfSummary(v *callback.Summary, name string) *string {
+	switch name {
+	case "DevicesRequested":
+		return (*string)(&v.DevicesRequested)
+	}
+	return nil
+}
+
 func (d *decoder) readSummary(v *callback.Summary) (filled bool, err error) {
-	v.Text, filled, err = d.children(&v.Extra, inferredSummary, func(name string) (outcome, error) { return d.inSummary(v, name) })
+	v.Text, filled, err = d.children(&v.Extra, inferredSummary, func(name string) *string { return fieldOfSummary(v, name) }, func(name string) (outcome, error) { return d.inSummary(v, name) })
 	return filled, err
 }
 
@@ -422,6 +600,16 @@ func (d *decoder) inDevice(v *callback.Device, name string) (outcome, error) {
 		return d.textOnce(&v.Identifier)
 	}
 	return unread, nil
+}
+
+func fieldOfDevice(v *callback.Device, name string) *string {
+	switch name {
+	case "Kind":
+		return &v.Kind
+	case "Identifier":
+		return &v.Identifier
+	}
+	return nil
 }
 
 var inferredDeviceCollection = []string{"DeviceIdentifiers", "DeviceIndentifiers", "DeviceIdentifier", "Device", "Status"}
@@ -436,4 +624,12 @@ func (d *decoder) inDeviceCollection(v *callback.DeviceCollection, name string) 
 		return d.textOnce(&v.Status)
 	}
 	return unread, nil
+}
+
+func fieldOfDeviceCollection(v *callback.DeviceCollection, name string) *string {
+	switch name {
+	case "Status":
+		return &v.Status
+	}
+	return nil
 }

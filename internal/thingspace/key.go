@@ -109,21 +109,23 @@ func digestsOf(document string) digests {
 }
 
 // start takes the start tag that is current.
-func (k *keyer) start(s *soap.Scanner) {
-	name := s.Name()
+func (k *keyer) start(s *soap.Scanner) { k.enter(s, s.Name(), s.Attrs(), s.Depth()) }
+
+// enter takes a start tag at a depth, of which the elements around it are open.
+func (k *keyer) enter(s *soap.Scanner, name soap.Name, attrs []soap.Attr, depth int) {
 	switch {
 	case k.quiet > 0:
 		return
-	case k.leftOut(s, name.Local):
+	case k.leftOut(s, name.Local, depth):
 		k.current.gap()
-		k.quiet = s.Depth()
+		k.quiet = depth
 		return
-	case s.Depth() == k.root+1 && name.Local == "Device":
+	case depth == k.root+1 && name.Local == "Device":
 		k.current.gap()
 		k.device.reset()
 		k.current = &k.device
 	}
-	k.current.start(name, s.Attrs())
+	k.current.start(name, attrs)
 }
 
 // text takes a text of the innermost open element.
@@ -138,8 +140,10 @@ func (k *keyer) text(s *soap.Scanner, text string) {
 }
 
 // end takes the end tag that is current.
-func (k *keyer) end(s *soap.Scanner) {
-	depth := s.Depth() + 1 // of the element that ends
+func (k *keyer) end(s *soap.Scanner) { k.leave(s.Depth() + 1) }
+
+// leave takes the end tag of an element at a depth.
+func (k *keyer) leave(depth int) {
 	switch {
 	case k.quiet == 0:
 		k.current.end()
@@ -152,14 +156,39 @@ func (k *keyer) end(s *soap.Scanner) {
 	}
 }
 
-// leftOut reports whether the element whose start tag is current is left out: it has a place of its own in the key, or differs between the
-// attempts of one message.
-func (k *keyer) leftOut(s *soap.Scanner, name string) bool {
+// nilled are the attributes of an element that is nil.
+var nilled = []soap.Attr{{Name: nilName, Value: "true"}}
+
+// plain takes a whole element that is ahead, and the white space before it.
+func (k *keyer) plain(s *soap.Scanner, name soap.Name, isNil bool, text string) {
+	if k.quiet > 0 {
+		return
+	}
+	if k.current.hasText { // else a start tag makes nothing of white space before it
+		k.current.text(s.AheadBlank())
+	}
+	depth := s.Depth() + 1
+	var attrs []soap.Attr
+	if isNil {
+		attrs = nilled
+	}
+	k.enter(s, name, attrs, depth)
+	if text != "" && k.quiet == 0 {
+		if k.current == &k.device && depth == k.root+2 && name.Local == "Kind" {
+			text = strings.ToLower(text)
+		}
+		k.current.text(text)
+	}
+	k.leave(depth)
+}
+
+// leftOut reports whether an element at a depth is left out: it has a place of its own in the key, or differs between the attempts of one message.
+func (k *keyer) leftOut(s *soap.Scanner, name string, depth int) bool {
 	if isPassword(name) {
 		return true
 	}
 	counter := name == "CallbackCount" || name == "MaxCallbackThreshold"
-	switch s.Depth() - k.root {
+	switch depth - k.root {
 	case 1:
 		return counter || name == "Username" || name == "RequestId"
 	case 2:

@@ -31,7 +31,7 @@ func likely(name string, inferred []string) string {
 
 // data reads Data. A nil member leaves its pointer nil.
 func (d *decoder) data() error {
-	_, _, err := d.children(&d.cb.Extra, nil, func(name string) (outcome, error) { return d.inCallback(d.cb, name) })
+	_, _, err := d.children(&d.cb.Extra, nil, noField, func(name string) (outcome, error) { return d.inCallback(d.cb, name) })
 	return err
 }
 
@@ -98,7 +98,8 @@ func (d *decoder) carrierInformation(list *[]callback.CarrierInformation) (outco
 		return taken, err
 	}
 	var c callback.CarrierInformation
-	_, _, err := d.children(&c.Extra, nil, func(name string) (outcome, error) {
+	field := func(name string) *string { return fieldOfCarrierInformation(&c, name) }
+	_, _, err := d.children(&c.Extra, nil, field, func(name string) (outcome, error) {
 		if name == "CarrierInformation" {
 			return d.carrierInformation(list)
 		}
@@ -112,12 +113,15 @@ func (d *decoder) carrierInformation(list *[]callback.CarrierInformation) (outco
 
 // detail reads a fault's detail, whose elements, if any, are nobody's to know.
 func (d *decoder) detail(f *callback.Fault) (_ outcome, err error) {
-	f.Detail, _, err = d.children(&f.Extra, nil, nobody)
+	f.Detail, _, err = d.children(&f.Extra, nil, nil, nobody)
 	return taken, err
 }
 
 // nobody knows an element.
 func nobody(string) (outcome, error) { return unread, nil }
+
+// noField is for what has no member that is a text.
+func noField(string) *string { return nil }
 
 // deviceAvailability reads one collection. Its place among the members of Data is not published, so the schema must not judge it.
 func (d *decoder) deviceAvailability() (_ outcome, err error) {
@@ -127,14 +131,15 @@ func (d *decoder) deviceAvailability() (_ outcome, err error) {
 	if err := d.item(); err != nil {
 		return taken, err
 	}
-	var c callback.DeviceCollection
-	c.Text, _, err = d.children(&c.Extra, inferredDeviceCollection, func(name string) (outcome, error) { return d.inDeviceCollection(&c, name) })
 	if d.cb.CheckDeviceAvailability == nil {
 		d.cb.CheckDeviceAvailability = new(callback.DeviceAvailability)
 		d.saw(callback.KindCheckDeviceAvailability, true)
 	}
 	list := &d.cb.CheckDeviceAvailability.Collections
-	*list = append(*list, c)
+	*list = append(*list, callback.DeviceCollection{})
+	c := &(*list)[len(*list)-1]
+	field := func(name string) *string { return fieldOfDeviceCollection(c, name) }
+	c.Text, _, err = d.children(&c.Extra, inferredDeviceCollection, field, func(name string) (outcome, error) { return d.inDeviceCollection(c, name) })
 	return taken, err
 }
 
@@ -147,16 +152,29 @@ func (d *decoder) deviceInto(list *[]callback.Device) (outcome, error) {
 		return taken, err
 	}
 	if *list == nil {
-		*list = make([]callback.Device, 0, 2) // most often there are two, or one
+		*list = d.roomForDevices()
 	}
 	*list = append(*list, callback.Device{})
 	device := &(*list)[len(*list)-1]
-	_, _, err := d.children(&d.cb.Extra, nil, func(name string) (outcome, error) { return d.inDevice(device, name) })
+	field := func(name string) *string { return fieldOfDevice(device, name) }
+	_, _, err := d.children(&d.cb.Extra, nil, field, func(name string) (outcome, error) { return d.inDevice(device, name) })
 	return taken, err
 }
 
+// roomForDevices is an empty list with room for two devices: most often there are two, or one. The room of many lists is allocated at once.
+func (d *decoder) roomForDevices() []callback.Device {
+	const each, most = 2, 64
+	if len(d.devices) < each {
+		d.devicesAt = min(max(2*d.devicesAt, each), most)
+		d.devices = make([]callback.Device, d.devicesAt)
+	}
+	room := d.devices[:0:each]
+	d.devices = d.devices[each:]
+	return room
+}
+
 func (d *decoder) deviceList(list *[]callback.Device, extra *[]callback.Element) (outcome, error) {
-	_, _, err := d.children(extra, nil, func(name string) (outcome, error) {
+	_, _, err := d.children(extra, nil, nil, func(name string) (outcome, error) {
 		if name == "DeviceIdentifier" || name == "Device" {
 			return d.deviceInto(list)
 		}
@@ -180,7 +198,7 @@ func (d *decoder) appendText(list *[]string) (outcome, error) {
 
 // textList reads a list of texts, whatever the name of its elements, or one text.
 func (d *decoder) textList(list *[]string) (outcome, error) {
-	text, _, err := d.children(&d.cb.Extra, nil, func(name string) (outcome, error) {
+	text, _, err := d.children(&d.cb.Extra, nil, nil, func(name string) (outcome, error) {
 		if isPassword(name) {
 			return unread, nil
 		}
@@ -194,7 +212,7 @@ func (d *decoder) textList(list *[]string) (outcome, error) {
 
 // attributeList reads a list of keys and values, whatever the name of its elements.
 func (d *decoder) attributeList(list *[]callback.Attribute) (outcome, error) {
-	_, _, err := d.children(&d.cb.Extra, nil, func(name string) (outcome, error) { return d.attributeInto(name, list) })
+	_, _, err := d.children(&d.cb.Extra, nil, nil, func(name string) (outcome, error) { return d.attributeInto(name, list) })
 	return taken, err
 }
 
@@ -211,19 +229,25 @@ func (d *decoder) attributeInto(name string, list *[]callback.Attribute) (outcom
 	if *list == nil {
 		*list = make([]callback.Attribute, 0, 8)
 	}
-	var a callback.Attribute
-	text, _, err := d.children(&d.cb.Extra, inferredAttribute[:], func(name string) (outcome, error) {
+	*list = append(*list, callback.Attribute{})
+	a := &(*list)[len(*list)-1]
+	field := func(name string) *string {
 		switch name {
 		case "Key", "Name":
-			return d.textOnce(&a.Key)
+			return &a.Key
 		case "Value":
-			return d.textOnce(&a.Value)
+			return &a.Value
+		}
+		return nil
+	}
+	text, _, err := d.children(&d.cb.Extra, inferredAttribute[:], field, func(name string) (outcome, error) {
+		if into := field(name); into != nil {
+			return d.textOnce(into)
 		}
 		return unread, nil
 	})
-	if a == (callback.Attribute{}) {
-		a = callback.Attribute{Key: name, Value: text}
+	if *a == (callback.Attribute{}) {
+		*a = callback.Attribute{Key: name, Value: text}
 	}
-	*list = append(*list, a)
 	return taken, err
 }

@@ -67,6 +67,9 @@ type decoder struct {
 	secretFrom  int // where the content of the Password begins that is being read
 	secretDepth int // its depth, or 0
 
+	devices   []callback.Device // room for lists of devices
+	devicesAt int               // how much of it was made last
+
 	scratch []byte // of place
 	root    int    // the depth of the root element
 	seen    []sighted
@@ -147,12 +150,12 @@ func (d *decoder) reset(document, encoding string, o ReadOptions) {
 		most = MaxViolations
 	}
 	d.check.reset(&d.s, most)
-	d.secretDepth, d.items, d.trees, d.seen = 0, 0, 0, d.seen[:0]
+	d.secretDepth, d.items, d.trees, d.seen, d.devicesAt = 0, 0, 0, d.seen[:0], 0
 }
 
 // release lets go of the document, so that an idle decoder does not keep it in memory.
 func (d *decoder) release() {
-	d.m, d.cb = nil, nil
+	d.m, d.cb, d.devices = nil, nil, nil
 	d.s.Reset("", soap.Limits{})
 	d.key.reset(0)
 	d.check.reset(nil, 0)
@@ -168,7 +171,7 @@ func (d *decoder) rootChildren() error {
 		*seen = true
 		return nil
 	}
-	_, _, err := d.children(&d.cb.Extra, nil, func(name string) (outcome, error) {
+	_, _, err := d.children(&d.cb.Extra, nil, nil, func(name string) (outcome, error) {
 		switch name {
 		case "Username":
 			if err := once(&seenUsername, name); err != nil {
@@ -351,18 +354,25 @@ func (d *decoder) stopped() {
 // children reads the content of the current element up to its end tag and hands each child's name to each, which reads the
 // child up to its end tag, or leaves it alone and says so. It returns the text that stands between, trimmed, and whether there was
 // anything but nil children. The members of inferred are taken in other spellings too.
-func (d *decoder) children(extra *[]callback.Element, inferred []string, each func(name string) (outcome, error)) (text string, filled bool, err error) {
+//
+// A child that is nothing but a text may be read without each: field tells where the text of a name goes, or nil. Those that are nil may be passed
+// over then. Where each has more to do than that, field is nil.
+func (d *decoder) children(extra *[]callback.Element, inferred []string, field func(name string) *string, each func(name string) (outcome, error)) (text string, filled bool, err error) {
 	var b pieces
 	for {
-		if blank := d.s.Blank(); blank != "" {
-			d.check.blank()
-			if d.keyed {
-				d.key.text(&d.s, blank)
+		var token soap.Token
+		switch shape := d.s.Ahead(); {
+		case shape == soap.Whole && field != nil && d.plain(field):
+			filled = true
+			continue
+		case shape == soap.WholeNil && field != nil && d.plainNil():
+			continue
+		case shape == soap.Unclear:
+			if token, err = d.next(); err != nil {
+				return "", false, err
 			}
-		}
-		token, err := d.next()
-		if err != nil {
-			return "", false, err
+		default:
+			token = d.tag()
 		}
 		switch token {
 		case soap.End:
@@ -383,6 +393,67 @@ func (d *decoder) children(extra *[]callback.Element, inferred []string, each fu
 	}
 }
 
+// tag reads the tag ahead, as next would.
+func (d *decoder) tag() soap.Token {
+	if blank := d.s.AheadBlank(); blank != "" {
+		d.check.blank()
+		if d.keyed {
+			d.key.text(&d.s, blank)
+		}
+	}
+	token := d.s.TakeTag()
+	if token == soap.Start {
+		d.started()
+	} else {
+		d.stopped()
+	}
+	return token
+}
+
+// plain reads the element ahead into its field, if nothing speaks against doing that at once.
+func (d *decoder) plain(field func(name string) *string) bool {
+	name := d.s.AheadName()
+	into := field(name.Local)
+	if into == nil || *into != "" || isPassword(name.Local) {
+		return false
+	}
+	known, ok := d.plainly(name, false)
+	if !ok {
+		return false
+	}
+	*into = d.s.AheadText()
+	if d.keyed {
+		d.key.plain(&d.s, name, false, *into)
+	}
+	d.s.TakeWhole()
+	if !known && d.check.inSight() {
+		d.cut(d.s.Span())
+	}
+	return true
+}
+
+// plainNil passes over the element ahead, which is nil, if the schema knows it.
+func (d *decoder) plainNil() bool {
+	name := d.s.AheadName()
+	if _, ok := d.plainly(name, true); !ok {
+		return false
+	}
+	if d.keyed {
+		d.key.plain(&d.s, name, true, "")
+	}
+	d.s.TakeWhole()
+	return true
+}
+
+// plainly has the element ahead checked. What the schema does not know may belong to the skeleton of a message near the root.
+func (d *decoder) plainly(name soap.Name, nilled bool) (known, ok bool) {
+	if d.secretDepth > 0 || name.Space != d.check.space {
+		return false, false
+	}
+	known, ok = d.check.plain(name.Local, nilled)
+	return known, ok && (known || d.s.Depth() > d.root+1)
+}
+
 // child reads one child element, and takes it out of the schema's sight if the schema does not know it.
 func (d *decoder) child(extra *[]callback.Element, inferred []string, each func(name string) (outcome, error)) error {
 	from, _ := d.s.Span()
@@ -391,14 +462,14 @@ func (d *decoder) child(extra *[]callback.Element, inferred []string, each func(
 	d.attributes()
 	what, known := unread, false
 	if d.foreign(name.Space) {
-		d.check.hide(name.Local)
+		d.check.hide()
 	} else {
 		if known = d.check.enter(name); !known {
 			if e := d.misplaced(name.Local); e != nil {
 				known = true
 				d.check.misplaced(e)
 			} else {
-				d.check.hide(name.Local)
+				d.check.hide()
 			}
 		}
 		var err error
@@ -546,7 +617,7 @@ func (d *decoder) omit() error {
 		omitted = 1
 	}
 	if d.check.judges() {
-		_, _, err := d.children(&d.cb.Extra, nil, nobody)
+		_, _, err := d.children(&d.cb.Extra, nil, nil, nobody)
 		if d.keepExtra {
 			d.cb.ExtraOmitted += omitted
 		}
@@ -634,7 +705,7 @@ func (d *decoder) tree() (callback.Element, error) {
 
 // judgedTree reads the content of an element that the schema knows and no field is for, into e.
 func (d *decoder) judgedTree(e *callback.Element, from int) (err error) {
-	e.Text, _, err = d.children(&e.Elements, nil, nobody)
+	e.Text, _, err = d.children(&e.Elements, nil, nil, nobody)
 	if to, _ := d.s.Span(); isPassword(e.Name) && to > from {
 		e.Text, e.Elements = Mask, nil
 	}

@@ -182,6 +182,20 @@ func (r *reader) kept() (names []string) {
 	return names
 }
 
+// text is the expression for the text that m's field is, or "" if it is none.
+func (m *member) text() string {
+	at := "v." + m.field.Name
+	switch typ := m.field.Type; {
+	case typ == reflect.TypeFor[callback.Time]():
+		return "&" + at + ".Text"
+	case typ == reflect.TypeFor[string]():
+		return "&" + at
+	case typ.Kind() == reflect.String:
+		return "(*string)(&" + at + ")"
+	}
+	return ""
+}
+
 // call is the expression that reads the element of some names into m's field.
 func (b *binder) call(r *reader, m *member, name string) (string, error) {
 	at := "v." + m.field.Name
@@ -190,13 +204,10 @@ func (b *binder) call(r *reader, m *member, name string) (string, error) {
 		return call, nil
 	}
 	plural := strings.HasSuffix(name, "s")
+	if into := m.text(); into != "" {
+		return "d.textOnce(" + into + ")", nil
+	}
 	switch {
-	case typ == reflect.TypeFor[callback.Time]():
-		return "d.textOnce(&" + at + ".Text)", nil
-	case typ == reflect.TypeFor[string]():
-		return "d.textOnce(&" + at + ")", nil
-	case typ.Kind() == reflect.String:
-		return "d.textOnce((*string)(&" + at + "))", nil
 	case typ.Kind() == reflect.Int:
 		return "d.counter(&" + at + ")", nil
 	case typ == reflect.TypeFor[[]callback.Device]() && plural:

@@ -258,6 +258,7 @@ func (b *binder) writeReader(out *bytes.Buffer, r *reader) error {
 		}
 	}
 	out.WriteString("\t}\n\treturn unread, nil\n}\n\n")
+	field := r.writeFields(out)
 	if slices.Contains(reading, r.goType) {
 		return nil
 	}
@@ -265,7 +266,7 @@ func (b *binder) writeReader(out *bytes.Buffer, r *reader) error {
 	if len(inferred) > 0 {
 		list = "inferred" + name
 	}
-	each := fmt.Sprintf("d.children(&v.Extra, %s, func(name string) (outcome, error) { return d.in%s(v, name) })", list, name)
+	each := fmt.Sprintf("d.children(&v.Extra, %s, %s, func(name string) (outcome, error) { return d.in%s(v, name) })", list, field, name)
 	fmt.Fprintf(out, "func (d *decoder) read%s(v *callback.%s) (filled bool, err error) {\n", name, name)
 	switch {
 	case r.fallback:
@@ -277,6 +278,22 @@ func (b *binder) writeReader(out *bytes.Buffer, r *reader) error {
 	}
 	out.WriteString("\treturn filled, err\n}\n\n")
 	return nil
+}
+
+// writeFields writes which field is read from which element that is a text, and returns the function that tells.
+func (r *reader) writeFields(out *bytes.Buffer) string {
+	name := r.goType.Name()
+	cases := ""
+	for _, m := range r.members {
+		if into := m.text(); into != "" {
+			cases += fmt.Sprintf("\tcase %s:\n\t\treturn %s\n", quoted(m.names), into)
+		}
+	}
+	if cases == "" {
+		return "noField"
+	}
+	fmt.Fprintf(out, "func fieldOf%s(v *callback.%s, name string) *string {\n\tswitch name {\n%s\t}\n\treturn nil\n}\n\n", name, name, cases)
+	return fmt.Sprintf("func(name string) *string { return fieldOf%s(v, name) }", name)
 }
 
 // reading are the types whose readers package thingspace has itself, around what is written here.
