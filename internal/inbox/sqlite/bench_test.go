@@ -2,7 +2,9 @@ package sqlite_test
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
+	"path/filepath"
 	"sync"
 	"syscall"
 	"testing"
@@ -16,21 +18,54 @@ import (
 )
 
 // BenchmarkStore shows what an arrival costs the store, in processor time, which a busy machine changes less than the time on the clock:
-// appended alone, with a delivery, and with the delivery claimed and settled as well.
+// appended alone, with a delivery, and with the delivery claimed and settled as well; and the last without each index that can be missed.
 func BenchmarkStore(b *testing.B) {
-	for _, handlers := range []int{0, 1} {
-		for _, drain := range []bool{false, true} {
-			if drain && handlers == 0 {
-				continue
+	for _, way := range []struct {
+		name     string
+		handlers []string
+		drain    bool
+		without  string
+	}{
+		{"append", nil, false, ""},
+		{"append-for-handler", []string{"noop"}, false, ""},
+		{"append-and-deliver", []string{"noop"}, true, ""},
+		{"append-and-deliver/without-entry_received", []string{"noop"}, true, "entry_received"},
+		{"append-and-deliver/without-entry_service", []string{"noop"}, true, "entry_service"},
+		{"append-and-deliver/without-delivery_pending", []string{"noop"}, true, "delivery_pending"},
+	} {
+		b.Run(way.name, func(b *testing.B) {
+			dir := b.TempDir()
+			if way.without != "" {
+				dropIndex(b, dir, way.without)
 			}
-			b.Run(fmt.Sprintf("handlers=%d,drain=%t", handlers, drain), func(b *testing.B) { benchmarkStore(b, handlers, drain) })
-		}
+			benchmarkStore(b, dir, way.handlers, way.drain)
+		})
 	}
 }
 
-func benchmarkStore(b *testing.B, handlers int, drain bool) {
+// dropIndex makes an inbox that lacks an index.
+func dropIndex(b *testing.B, dir, index string) {
+	b.Helper()
+	s, err := sqlite.Open(context.Background(), sqlite.Options{Dir: dir, Log: zap.NewNop(), Metrics: inbox.NewMetrics(prometheus.NewRegistry())})
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		b.Fatal(err)
+	}
+	db, err := sql.Open("sqlite", filepath.Join(dir, sqlite.File))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.Exec("DROP INDEX " + index); err != nil {
+		b.Fatal(err)
+	}
+}
+
+func benchmarkStore(b *testing.B, dir string, handlers []string, drain bool) {
 	ctx := context.Background()
-	s, err := sqlite.Open(ctx, sqlite.Options{Dir: b.TempDir(), Log: zap.NewNop(), Metrics: inbox.NewMetrics(prometheus.NewRegistry())})
+	s, err := sqlite.Open(ctx, sqlite.Options{Dir: dir, Log: zap.NewNop(), Metrics: inbox.NewMetrics(prometheus.NewRegistry())})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -55,9 +90,7 @@ func benchmarkStore(b *testing.B, handlers int, drain bool) {
 					Facts: inbox.Facts{Devices: []inbox.Device{{Kind: "mdn", Identifier: fmt.Sprint(3_000_000_000 + n*7919%1_000_003)}}, Source: "127.0.0.1",
 						Credential: "main", Root: "CallbackRequest", SOAP: "1.1", Encoding: "UTF-8", ContentType: "text/xml; charset=utf-8", Attempt: 1, MaxAttempts: 4},
 				}}
-				if handlers > 0 {
-					a.Handlers = []string{"noop"}
-				}
+				a.Handlers = handlers
 				if _, err := s.Append(ctx, a); err != nil {
 					b.Error(err)
 				}
