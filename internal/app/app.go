@@ -150,7 +150,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		return nil, err
 	}
 	sockets.add(controlListener)
-	api := admin.NewAPI((&Operator{Store: a.store, Config: a.c, Running: a.dispatcher.Handlers, Self: a.self(), reloader: a.reloader}).operations(), a.log.Named("admin"))
+	api := admin.NewAPI((&Operator{Store: a.store, Config: a.c, Running: a.dispatcher.Handlers, Self: a.self(), Checks: a.checks(), reloader: a.reloader}).operations(), a.log.Named("admin"))
 	a.control = admin.NewControl(controlListener, api)
 	a.admin = admin.New(admin.Options{Listener: adminListener, Registry: a.registry, Checks: a.checks(), API: api, Token: a.c.Admin.Token.Reveal(), Web: a.c.Admin.Web,
 		Log: a.log.Named("admin")})

@@ -116,6 +116,8 @@ type Operator struct {
 	Running func() []dispatch.HandlerState
 	// Self is what the receiver says of itself, if one runs.
 	Self Status
+	// Checks are what /readyz asks of it.
+	Checks []admin.Check
 	// By is who asks.
 	By string
 

@@ -32,6 +32,8 @@ type reloader struct {
 	// tried are the files as they were at the last attempt, and rejected is what was wrong with it.
 	tried    atomic.Pointer[config.Sources]
 	rejected atomic.Pointer[string]
+	// restartNeeded are the keys in which the file differs from what is in force.
+	restartNeeded atomic.Pointer[[]string]
 }
 
 // What a reload replaces, beside the terms of the receiver.
@@ -45,6 +47,7 @@ func newReloader(a *App) *reloader {
 	r := &reloader{a: a, metrics: newReloadMetrics(a.registry, a.c)}
 	sources := a.c.Sources()
 	r.current.Store(a.c)
+	r.restartNeeded.Store(&[]string{})
 	r.tried.Store(&sources)
 	return r
 }
@@ -145,6 +148,7 @@ func (r *reloader) reload(cause string) ReloadAnswer {
 // tell logs what a reload has done.
 func (r *reloader) tell(log *zap.Logger, answer ReloadAnswer) {
 	r.rejected.Store(nil)
+	r.restartNeeded.Store(&answer.RestartNeeded)
 	r.metrics.read(r.current.Load(), len(answer.RestartNeeded) > 0)
 	if len(answer.Problems) > 0 {
 		log.Warn("configuration", zap.Strings("problems", answer.Problems))

@@ -15,11 +15,32 @@ type Status struct {
 	Version string `json:"version"`
 	// Listen has the addresses that it took, as its configuration writes them, by their keys: services.DeviceUsage.listen, admin.listen.
 	Listen map[string]string `json:"listen"`
+	// Complaints are the checks of /readyz that fail. RestartNeeded are the keys of the configuration that have changed and take a restart.
+	Complaints    []Complaint `json:"complaints"`
+	RestartNeeded []string    `json:"restart_needed"`
+}
+
+// Complaint is a check of /readyz that fails. One that is essential keeps callbacks from being acknowledged.
+type Complaint struct {
+	Check     string `json:"check"`
+	Cause     string `json:"cause"`
+	Essential bool   `json:"essential"`
 }
 
 type statusRequest struct{}
 
-func (o *Operator) status(context.Context, statusRequest) (Status, error) { return o.Self, nil }
+func (o *Operator) status(ctx context.Context, _ statusRequest) (Status, error) {
+	s := o.Self
+	for _, check := range o.Checks {
+		if err := check.Run(ctx); err != nil {
+			s.Complaints = append(s.Complaints, Complaint{Check: check.Name, Cause: err.Error(), Essential: check.Essential})
+		}
+	}
+	if o.reloader != nil {
+		s.RestartNeeded = *o.reloader.restartNeeded.Load()
+	}
+	return s, nil
+}
 
 // ErrNotRunning says that no callbackd runs on the data directory.
 var ErrNotRunning = errors.New("no callbackd runs on data_dir")

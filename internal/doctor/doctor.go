@@ -173,7 +173,27 @@ func (p *patient) look(ctx context.Context) []Finding {
 	p.running, p.status = true, &status
 	found := fmt.Sprintf("callbackd %s runs as process %d", status.Version, status.PID)
 	if status.Version != p.Version {
-		return []Finding{{Level: Warn, Found: found + ", and this is " + p.Version, Advice: "restart it, if it is to have been upgraded"}}
+		return append(p.complaints(), Finding{Level: Warn, Found: found + ", and this is " + p.Version, Advice: "restart it, if it is to have been upgraded"})
 	}
-	return []Finding{{Level: OK, Found: found}}
+	return append(p.complaints(), Finding{Level: OK, Found: found})
+}
+
+// complaints are what the callbackd that runs has to complain about, but for what other checks look into.
+func (p *patient) complaints() []Finding {
+	var findings []Finding
+	for _, c := range p.status.Complaints {
+		level := Warn
+		switch {
+		case c.Check == "handlers", c.Check == "disk", c.Check == "disk_full":
+			continue
+		case c.Essential:
+			level = Fail
+		}
+		findings = append(findings, Finding{Level: level, Found: c.Check + ": " + c.Cause})
+	}
+	if keys := p.status.RestartNeeded; len(keys) > 0 {
+		findings = append(findings, Finding{Level: Warn, Found: "the configuration has changed in keys that take a restart: " + strings.Join(keys, ", "),
+			Advice: "restart callbackd, or change them back"})
+	}
+	return findings
 }
