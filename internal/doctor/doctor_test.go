@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -51,7 +52,7 @@ func load(t *testing.T, dir, text string) doctor.Options {
 	return doctor.Options{Config: c, Problems: problems, Version: "test"}
 }
 
-// serve runs a callbackd until stop is called.
+// serve runs a callbackd until stop is called, and returns once it receives.
 func serve(t *testing.T, c *config.Config) (a *app.App, stop func()) {
 	t.Helper()
 	a, err := app.New(t.Context(), app.Options{Config: c, Log: zap.NewNop(), Version: "test"})
@@ -68,7 +69,17 @@ func serve(t *testing.T, c *config.Config) (a *app.App, stop func()) {
 		}
 	})
 	t.Cleanup(stop)
-	return a, stop
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for range 6000 {
+		status, err := app.AskStatus(t.Context(), c)
+		if err == nil && !slices.ContainsFunc(status.Complaints, func(c app.Complaint) bool { return c.Check == "listeners" }) {
+			return a, stop
+		}
+		<-tick.C
+	}
+	t.Fatal("it does not receive")
+	return nil, nil
 }
 
 // findings are those of one examination.
