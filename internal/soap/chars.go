@@ -9,7 +9,8 @@ import (
 const (
 	nameStart = 1 << iota
 	nameChar
-	plainText // stands in text for itself and needs no second look
+	plainText  // stands in text for itself and needs no second look
+	plainValue // does so in an attribute's value too
 )
 
 var class = func() (t [256]uint8) {
@@ -25,6 +26,9 @@ var class = func() (t [256]uint8) {
 		// 0xef may begin U+FFFE or U+FFFF.
 		if b == '\t' || b == '\n' || b >= ' ' && b != '<' && b != '&' && b != ']' && b != 0xef {
 			t[c] |= plainText
+			if b >= ' ' && b != '"' && b != '\'' {
+				t[c] |= plainValue
+			}
 		}
 	}
 	return t

@@ -21,78 +21,20 @@ const (
 
 // ahead is what was seen last, by offsets in the document.
 type ahead struct {
-	shape    Shape
-	from     int // of the tag, after the white space that stands before it
-	nameTo   int // where the name of a start tag ends
-	textTo   int // where the text of a Whole ends
-	to       int // after all of it
-	consumed int // tokens
+	shape  Shape
+	from   int // the tag begins, after the white space that stands before it
+	nameTo int // the name of a start tag ends
+	to     int // the tag ends
+	textTo int // the text of a Whole ends
+	tokens int // what the white space and the tag count as
 }
 
 // Ahead looks at what comes next, after white space, and reads nothing. The namespace of a name that is plain is the default one.
 func (s *Scanner) Ahead() Shape {
 	shape := s.tagAhead()
-	if shape == Opening {
-		shape = s.wholeAhead()
+	if shape != Opening {
+		return shape
 	}
-	return shape
-}
-
-func (s *Scanner) tagAhead() Shape {
-	s.ahead.shape = Unclear
-	if len(s.open) == 0 || s.pendingEnd || s.err != nil || s.tokens+4 > s.limits.Tokens {
-		return Unclear
-	}
-	doc, i := s.doc, s.pos
-	for i < len(doc) && (doc[i] == '\n' || doc[i] == ' ' || doc[i] == '\t') {
-		i++
-	}
-	if i+1 >= len(doc) || doc[i] != '<' || i-s.pos > s.limits.Text {
-		return Unclear
-	}
-	blank := 0
-	if i > s.pos {
-		blank = 1
-	}
-	if doc[i+1] == '/' {
-		top := &s.open[len(s.open)-1]
-		name, end := i+len("</"), i+len("</")+top.to-top.from
-		if end >= len(doc) || doc[end] != '>' || doc[name:end] != doc[top.from:top.to] {
-			return Unclear
-		}
-		s.ahead = ahead{shape: Closing, from: i, to: end + 1, consumed: blank + 1}
-		return Closing
-	}
-	return s.startAhead(i, blank)
-}
-
-// startAhead looks at a start tag.
-func (s *Scanner) startAhead(from, blank int) Shape {
-	doc, name := s.doc, from+1
-	if class[doc[name]]&nameStart == 0 {
-		return Unclear
-	}
-	i := name + 1
-	for i < len(doc) && class[doc[i]]&nameChar != 0 {
-		i++
-	}
-	if i == len(doc) || len(s.open) >= s.limits.Depth || i-name > s.limits.Name {
-		return Unclear
-	}
-	nameTo := i
-	if doc[i] != '>' {
-		if !s.xsi || !strings.HasPrefix(doc[i:], nilTag) {
-			return Unclear
-		}
-		s.ahead = ahead{shape: WholeNil, from: from, nameTo: nameTo, to: i + len(nilTag), consumed: blank + 2}
-		return WholeNil
-	}
-	s.ahead = ahead{shape: Opening, from: from, nameTo: nameTo, to: i + 1, consumed: blank + 1}
-	return Opening
-}
-
-// wholeAhead looks at what follows the start tag ahead.
-func (s *Scanner) wholeAhead() Shape {
 	a, doc := &s.ahead, s.doc
 	i := a.to
 	for i < len(doc) && class[doc[i]]&plainText != 0 {
@@ -105,6 +47,53 @@ func (s *Scanner) wholeAhead() Shape {
 	}
 	a.shape, a.textTo = Whole, i
 	return Whole
+}
+
+// tagAhead looks at the next tag only.
+func (s *Scanner) tagAhead() Shape {
+	if len(s.open) == 0 || s.pendingEnd || s.err != nil || s.tokens+4 > s.limits.Tokens {
+		return Unclear
+	}
+	doc, i := s.doc, s.pos
+	for i < len(doc) && (doc[i] == '\n' || doc[i] == ' ' || doc[i] == '\t') {
+		i++
+	}
+	if i+1 >= len(doc) || doc[i] != '<' || i-s.pos > s.limits.Text {
+		return Unclear
+	}
+	a := &s.ahead
+	a.from, a.tokens = i, 1
+	if i > s.pos {
+		a.tokens = 2
+	}
+	i++
+	if doc[i] == '/' {
+		top := &s.open[len(s.open)-1]
+		end := i + 1 + top.to - top.from
+		if end >= len(doc) || doc[end] != '>' || doc[i+1:end] != doc[top.from:top.to] {
+			return Unclear
+		}
+		a.shape, a.to = Closing, end+1
+		return Closing
+	}
+	if class[doc[i]]&nameStart == 0 {
+		return Unclear
+	}
+	for i++; i < len(doc) && class[doc[i]]&nameChar != 0; i++ {
+	}
+	if i == len(doc) || len(s.open) >= s.limits.Depth || i-a.from > s.limits.Name {
+		return Unclear
+	}
+	switch a.nameTo = i; {
+	case doc[i] == '>':
+		a.shape, a.to = Opening, i+1
+		return Opening
+	case s.xsi && strings.HasPrefix(doc[i:], nilTag):
+		a.tokens++
+		a.shape, a.to = WholeNil, i+len(nilTag)
+		return WholeNil
+	}
+	return Unclear
 }
 
 // AheadBlank is the white space before what [Scanner.Ahead] saw.
@@ -121,7 +110,7 @@ func (s *Scanner) AheadText() string { return s.doc[s.ahead.to:s.ahead.textTo] }
 func (s *Scanner) TakeTag() Token {
 	a := &s.ahead
 	s.from, s.pos = a.from, a.to
-	s.tokens += a.consumed
+	s.tokens += a.tokens
 	if a.shape == Closing {
 		s.pop()
 		return End
@@ -132,8 +121,8 @@ func (s *Scanner) TakeTag() Token {
 		s.attrs = append(s.attrs, Attr{Name: Name{XSI, "nil"}, Value: "true", From: a.nameTo + 1, To: s.pos - len("/>")})
 		s.pendingEnd = true
 	}
-	s.open = append(s.open, element{from: name, local: name, to: a.nameTo, space: s.spaceAt, ns: len(s.ns)})
-	s.name = Name{s.space, s.doc[name:a.nameTo]}
+	top := s.push()
+	top.from, top.local, top.to, top.space, top.ns = name, name, a.nameTo, s.spaceAt, len(s.ns)
 	return Start
 }
 
@@ -143,7 +132,7 @@ func (s *Scanner) TakeWhole() {
 	a := &s.ahead
 	s.from = a.from
 	s.attrs = s.attrs[:0]
-	s.tokens += a.consumed
+	s.tokens += a.tokens
 	if s.pos = a.to; a.shape == Whole {
 		s.tokens++
 		if a.textTo > a.to {

@@ -47,7 +47,7 @@ type Scanner struct {
 	from   int // before the current token
 	limits Limits
 
-	name       Name
+	named      int // the place in open of the element of the current start or end tag: it stays there when it is no longer open
 	attrs      []Attr
 	text       string
 	pendingEnd bool // the current start tag was an empty-element tag
@@ -77,9 +77,20 @@ func (s *Scanner) raw(e *element) string { return s.doc[e.from:e.to] }
 func (s *Scanner) nameOf(e *element) Name {
 	name := Name{Local: s.doc[e.local:e.to]}
 	if e.space >= 0 {
-		name.Space = s.ns[e.space].space
+		name.Space = s.ns[:cap(s.ns)][e.space].space // the current end tag may have ended the declaration too
 	}
 	return name
+}
+
+// push opens an element, which the caller completes.
+func (s *Scanner) push() *element {
+	s.named = len(s.open)
+	if s.named < cap(s.open) {
+		s.open = s.open[:s.named+1]
+	} else {
+		s.open = append(s.open, element{})
+	}
+	return &s.open[s.named]
 }
 
 type binding struct{ prefix, space string }
@@ -100,7 +111,7 @@ func (s *Scanner) Reset(document string, limits Limits) {
 func (s *Scanner) Document() string { return s.doc }
 
 // Name is the name of the current start or end tag.
-func (s *Scanner) Name() Name { return s.name }
+func (s *Scanner) Name() Name { return s.nameOf(&s.open[:cap(s.open)][s.named]) }
 
 // Attrs are the attributes of the last start tag, until the next tag is read.
 func (s *Scanner) Attrs() []Attr { return s.attrs }

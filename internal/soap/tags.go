@@ -22,7 +22,8 @@ func (s *Scanner) startTag() (Token, error) {
 		return EOF, err
 	}
 	// The element is open from here on, so that an error within its tag has it in the path.
-	s.open = append(s.open, element{from: start, local: max(start, colon+1), to: end, space: -1, ns: len(s.ns)})
+	top := s.push()
+	*top = element{from: start, local: max(start, colon+1), to: end, space: -1, ns: len(s.ns)}
 	s.rootSeen = true
 	s.pos = end
 	if err := s.attributes(); err != nil {
@@ -32,11 +33,9 @@ func (s *Scanner) startTag() (Token, error) {
 	if colon >= 0 {
 		prefix = s.doc[start:colon]
 	}
-	top := &s.open[len(s.open)-1]
 	if top.space = s.find(prefix); top.space < 0 && prefix != "" {
 		return EOF, s.errorf(start, "namespace prefix %s is not declared", quoteName(prefix))
 	}
-	s.name = s.nameOf(top)
 	return Start, nil
 }
 
@@ -134,14 +133,13 @@ func (s *Scanner) endTag() (Token, error) {
 }
 
 func (s *Scanner) pop() {
-	top := &s.open[len(s.open)-1]
-	s.name = s.nameOf(top)
+	s.named = len(s.open) - 1
 	s.attrs = s.attrs[:0]
-	if len(s.ns) > top.ns {
+	if top := &s.open[s.named]; len(s.ns) > top.ns {
 		s.ns = s.ns[:top.ns]
 		s.rebind()
 	}
-	s.open = s.open[:len(s.open)-1]
+	s.open = s.open[:s.named]
 }
 
 // qname reads a name with at most one colon, at colon, or -1.

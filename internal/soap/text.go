@@ -63,6 +63,10 @@ func (s *Scanner) attributeValue() (string, error) {
 	start, replace := s.pos+1, false
 	for i := start; i < len(s.doc); {
 		c := s.doc[i]
+		if class[c]&plainValue != 0 {
+			i++
+			continue
+		}
 		if c == quote {
 			if i-start > s.limits.Text {
 				return "", s.limitErrorf(start, s.limits.Text, "bytes in one text")

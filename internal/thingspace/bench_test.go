@@ -74,6 +74,13 @@ func BenchmarkDecode(b *testing.B) {
 				}
 				return err
 			}},
+			{"and-key", func() error { // as a receiver reads it
+				m, err := thingspace.Read(document, thingspace.ReadOptions{Key: true})
+				if err == nil {
+					m.Key("CarrierService", "acme", false)
+				}
+				return err
+			}},
 			{"stored", func() error {
 				_, err := thingspace.ReadStored(document, soap.Limits{})
 				return err

@@ -202,11 +202,22 @@ func (c *checker) misplaced(e *edge) {
 
 // hide enters an element that the schema must not see.
 func (c *checker) hide() {
-	c.frames = append(c.frames, frame{typ: typeAnyType, hidden: true})
+	*c.open() = frame{typ: typeAnyType, hidden: true}
+}
+
+// open makes room for one more frame, which the caller fills.
+func (c *checker) open() *frame {
+	n := len(c.frames)
+	if n < cap(c.frames) {
+		c.frames = c.frames[:n+1]
+	} else {
+		c.frames = append(c.frames, frame{})
+	}
+	return &c.frames[n]
 }
 
 func (c *checker) push(e *edge, hidden bool) {
-	c.frames = append(c.frames, frame{typ: e.typ, hidden: hidden})
+	*c.open() = frame{typ: e.typ, hidden: hidden}
 	if !hidden && types[e.typ].simple {
 		c.value, c.unbound = "", false
 	}
@@ -252,7 +263,7 @@ func (c *checker) lax(name soap.Name) {
 		}
 	}
 	// Without a declaration there is nobody to say whether it may be nil: its attributes are as free as its content.
-	c.frames = append(c.frames, frame{typ: typeAnyType})
+	*c.open() = frame{typ: typeAnyType}
 }
 
 const whiteSpace = " \t\r\n"

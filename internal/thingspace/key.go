@@ -26,7 +26,7 @@ type Key struct {
 // service, account, devices and content all belong to the key. The order of devices and the attempt counters do not, nor does
 // the letter case of a device's Kind.
 func (m *Message) Key(service callback.Service, account string, test bool) Key {
-	buf := []byte("callbackd key 1\n")
+	buf := []byte("callbackd key 2\n")
 	field := func(s string) {
 		buf = binary.AppendUvarint(buf, uint64(len(s)))
 		buf = append(buf, s...)
@@ -67,6 +67,7 @@ type digests struct {
 // keyer digests a payload, token by token.
 type keyer struct {
 	root    int // the depth of the root element
+	space   string
 	sum     canonical
 	device  canonical  // of one Device
 	current *canonical // the one of the two that is being fed
@@ -74,9 +75,9 @@ type keyer struct {
 	devices []digest
 }
 
-func (k *keyer) reset(root int) {
-	k.root, k.quiet, k.devices, k.current = root, 0, nil, &k.sum
-	k.sum.reset()
+func (k *keyer) reset(root int, space string) {
+	k.root, k.space, k.quiet, k.devices, k.current = root, space, 0, nil, &k.sum
+	k.sum.reset(space)
 }
 
 func (k *keyer) digests() digests {
@@ -90,7 +91,7 @@ func digestsOf(document string) digests {
 	var k keyer
 	s.Reset(document, storedLimits(len(document), soap.Limits{}))
 	_, _ = soap.Open(&s)
-	k.reset(s.Depth())
+	k.reset(s.Depth(), s.Name().Space)
 	k.start(&s)
 	for s.Depth() >= k.root {
 		token, err := s.Next()
@@ -122,7 +123,7 @@ func (k *keyer) enter(s *soap.Scanner, name soap.Name, attrs []soap.Attr, depth 
 		return
 	case depth == k.root+1 && name.Local == "Device":
 		k.current.gap()
-		k.device.reset()
+		k.device.reset(k.space)
 		k.current = &k.device
 	}
 	k.current.start(name, attrs)
@@ -137,6 +138,13 @@ func (k *keyer) text(s *soap.Scanner, text string) {
 		text = strings.ToLower(text)
 	}
 	k.current.text(text)
+}
+
+// blank takes white space before the tag that is ahead, where it may say something: beside a text, or as an element's only content.
+func (k *keyer) blank(s *soap.Scanner, tag soap.Shape) {
+	if k.current.hasText || tag == soap.Closing && k.current.leaf {
+		k.text(s, s.AheadBlank())
+	}
 }
 
 // end takes the end tag that is current.
@@ -156,43 +164,44 @@ func (k *keyer) leave(depth int) {
 	}
 }
 
-// nilled are the attributes of an element that is nil.
-var nilled = []soap.Attr{{Name: nilName, Value: "true"}}
-
 // plain takes a whole element that is ahead, and the white space before it.
 func (k *keyer) plain(s *soap.Scanner, name soap.Name, isNil bool, text string) {
-	if k.quiet > 0 {
-		return
-	}
-	if k.current.hasText { // else a start tag makes nothing of white space before it
-		k.current.text(s.AheadBlank())
-	}
 	depth := s.Depth() + 1
-	var attrs []soap.Attr
-	if isNil {
-		attrs = nilled
-	}
-	k.enter(s, name, attrs, depth)
-	if text != "" && k.quiet == 0 {
+	switch {
+	case k.quiet > 0:
+	case k.leftOut(s, name.Local, depth):
+		k.current.gap()
+	case depth == k.root+1: // it may be a Device
+		k.blank(s, soap.Opening)
+		var attrs []soap.Attr
+		if isNil {
+			attrs = nilled
+		}
+		k.enter(s, name, attrs, depth)
+		k.current.text(text)
+		k.leave(depth)
+	default:
+		k.blank(s, soap.Opening)
 		if k.current == &k.device && depth == k.root+2 && name.Local == "Kind" {
 			text = strings.ToLower(text)
 		}
-		k.current.text(text)
+		k.current.plain(name, isNil, text)
 	}
-	k.leave(depth)
 }
 
 // leftOut reports whether an element at a depth is left out: it has a place of its own in the key, or differs between the attempts of one message.
 func (k *keyer) leftOut(s *soap.Scanner, name string, depth int) bool {
-	if isPassword(name) {
-		return true
-	}
-	counter := name == "CallbackCount" || name == "MaxCallbackThreshold"
 	switch depth - k.root {
 	case 1:
-		return counter || name == "Username" || name == "RequestId"
+		if name == "Username" || name == "RequestId" || isCounter(name) {
+			return true
+		}
 	case 2:
-		return counter && s.Element(k.root+1).Local == "Data"
+		if isCounter(name) && s.Element(k.root+1).Local == "Data" {
+			return true
+		}
 	}
-	return false
+	return isPassword(name)
 }
+
+func isCounter(name string) bool { return name == "CallbackCount" || name == "MaxCallbackThreshold" }

@@ -212,7 +212,13 @@ func (d *decoder) textList(list *[]string) (outcome, error) {
 
 // attributeList reads a list of keys and values, whatever the name of its elements.
 func (d *decoder) attributeList(list *[]callback.Attribute) (outcome, error) {
-	_, _, err := d.children(&d.cb.Extra, nil, nil, func(name string) (outcome, error) { return d.attributeInto(name, list) })
+	gathered := d.gathered[:0]
+	d.gathered = nil // should there be a list in the list
+	_, _, err := d.children(&d.cb.Extra, nil, nil, func(name string) (outcome, error) { return d.attributeInto(name, &gathered) })
+	*list = append(*list, gathered...) // of which none has more room than it needs
+	if clear(gathered); cap(gathered) <= 1<<10 {
+		d.gathered = gathered[:0]
+	}
 	return taken, err
 }
 
@@ -225,9 +231,6 @@ func (d *decoder) attributeInto(name string, list *[]callback.Attribute) (outcom
 	}
 	if err := d.item(); err != nil {
 		return taken, err
-	}
-	if *list == nil {
-		*list = make([]callback.Attribute, 0, 8)
 	}
 	*list = append(*list, callback.Attribute{})
 	a := &(*list)[len(*list)-1]

@@ -67,8 +67,9 @@ type decoder struct {
 	secretFrom  int // where the content of the Password begins that is being read
 	secretDepth int // its depth, or 0
 
-	devices   []callback.Device // room for lists of devices
-	devicesAt int               // how much of it was made last
+	gathered  []callback.Attribute // of one list, before its length is known
+	devices   []callback.Device    // room for lists of devices
+	devicesAt int                  // how much of it was made last
 
 	scratch []byte // of place
 	root    int    // the depth of the root element
@@ -100,7 +101,7 @@ func (d *decoder) read(document, encoding string, o ReadOptions) (*Message, erro
 	d.root = d.s.Depth()
 	m.Root, m.space = d.s.Name().Local, d.s.Name().Space
 	if d.keyed {
-		d.key.reset(d.root)
+		d.key.reset(d.root, m.space)
 	}
 	d.started()
 	d.attributes()
@@ -157,7 +158,7 @@ func (d *decoder) reset(document, encoding string, o ReadOptions) {
 func (d *decoder) release() {
 	d.m, d.cb, d.devices = nil, nil, nil
 	d.s.Reset("", soap.Limits{})
-	d.key.reset(0)
+	d.key.reset(0, "")
 	d.check.reset(nil, 0)
 }
 
@@ -372,11 +373,14 @@ func (d *decoder) children(extra *[]callback.Element, inferred []string, field f
 				return "", false, err
 			}
 		default:
-			token = d.tag()
+			token = d.tag(shape)
 		}
 		switch token {
 		case soap.End:
-			return strings.TrimSpace(b.text()), filled, nil
+			if b.first != "" {
+				text = strings.TrimSpace(b.text())
+			}
+			return text, filled, nil
 		case soap.Text:
 			t := d.s.Text()
 			d.check.text(t)
@@ -394,11 +398,11 @@ func (d *decoder) children(extra *[]callback.Element, inferred []string, field f
 }
 
 // tag reads the tag ahead, as next would.
-func (d *decoder) tag() soap.Token {
-	if blank := d.s.AheadBlank(); blank != "" {
+func (d *decoder) tag(shape soap.Shape) soap.Token {
+	if d.s.AheadBlank() != "" {
 		d.check.blank()
 		if d.keyed {
-			d.key.text(&d.s, blank)
+			d.key.blank(&d.s, shape)
 		}
 	}
 	token := d.s.TakeTag()
