@@ -324,37 +324,56 @@ func TestAHandlerSaysItselfThatItIsNotReady(t *testing.T) {
 	})
 }
 
-// hung is a handler that breaks its promise to tell what it knows and to ask nobody.
+// hung is a handler that breaks its promise to tell at once what it knows.
 type hung struct {
 	handlerFunc
+	asked    atomic.Int32
 	answered chan struct{}
 }
 
-func (h hung) Ready() error { <-h.answered; return nil }
+func (h *hung) Ready() error { h.asked.Add(1); <-h.answered; return nil }
 
-// TestAHandlerThatDoesNotAnswerIsNotTheDispatchersDeath: a watchdog that asks for signs of life would else end all of callbackd for it, again
-// and again.
-func TestAHandlerThatDoesNotAnswerIsNotTheDispatchersDeath(t *testing.T) {
+// TestAHandlerThatDoesNotSayHowItStandsHoldsUpNobody: a probe that waited for it would take the listeners out of service, a scrape would
+// show nothing at all, and a watchdog would end all of callbackd for it, again and again.
+func TestAHandlerThatDoesNotSayHowItStandsHoldsUpNobody(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
-		h := hung{handlerFunc: func(context.Context, *handler.Delivery) error { return nil }, answered: make(chan struct{})}
+		h := &hung{handlerFunc: func(context.Context, *handler.Delivery) error { return nil }, answered: make(chan struct{})}
 		r := b.start(dispatch.Instance{Name: "events", Handler: h})
-		asked, alive := make(chan struct{}), make(chan struct{})
-		go func() { defer close(asked); r.Handlers() }()
-		go func() { defer close(alive); r.Alive() }()
-		synctest.Wait()
-		select {
-		case <-alive:
-		default:
-			t.Error("the handler is waited for")
+		for range 3 {
+			from := time.Now()
+			if err := r.Ready(); err == nil || !strings.Contains(err.Error(), "has not said") {
+				t.Errorf("readiness is %v", err)
+			}
+			if took := time.Since(from); took > time.Second {
+				t.Errorf("it was waited for %s", took)
+			}
+			if r.metric(t, "callbackd_delivery_handler_ready", "events") != 0 {
+				t.Error("the metric says that it is ready")
+			}
+			r.Alive()
 		}
-		select {
-		case <-asked:
-			t.Error("the handler has answered")
-		default:
+		if n := h.asked.Load(); n != 1 {
+			t.Errorf("it was asked %d times, before it had answered once", n)
 		}
 		close(h.answered)
-		<-asked
-		<-alive
+		synctest.Wait()
+		if err := r.Ready(); err != nil {
+			t.Errorf("readiness is %v after it has answered", err)
+		}
+	})
+}
+
+// panicky is a handler that cannot be asked.
+type panicky struct{ handlerFunc }
+
+func (panicky) Ready() error { panic(phone) }
+
+func TestAHandlerThatPanicsWhenItIsAskedIsNotReady(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		r := b.start(dispatch.Instance{Name: "events", Handler: panicky{func(context.Context, *handler.Delivery) error { return nil }}})
+		if err := r.Ready(); err == nil || !strings.Contains(err.Error(), "panics") || strings.Contains(err.Error(), phone) {
+			t.Errorf("readiness is %v", err)
+		}
 	})
 }
 

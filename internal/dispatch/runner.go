@@ -24,6 +24,7 @@ type runner struct {
 	Instance
 	log      *zap.Logger
 	counters *handlerMetrics
+	standing asker
 	limiter  *rate.Limiter
 	drains   *atomic.Int32 // of all runners: those with a backlog
 	// draining is set while this runner is one of them.
@@ -379,7 +380,7 @@ func (r *runner) alive() {
 func (r *runner) fault() string {
 	var own error
 	if h, ok := r.Handler.(handler.Readier); ok {
-		own = h.Ready()
+		own = r.standing.ask(h)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -44,7 +44,7 @@ type Handler interface {
 // Readier is implemented by a [Handler] that knows how its destination stands. /readyz and a metric tell; nothing else follows from it.
 type Readier interface {
 	// Ready says why the handler can do nothing at present, and what to do about it; nil if it can. It tells what is known, asks nobody, and
-	// MUST NOT quote a callback. It is safe beside all other calls.
+	// MUST NOT quote a callback. It is safe beside all other calls. One that takes longer than half a second counts as not ready meanwhile.
 	Ready() error
 }
 
