@@ -247,7 +247,7 @@ func (s *sender) post(ctx context.Context, service callback.Service, message []b
 	took := answer.Took.Round(100 * time.Microsecond)
 	switch {
 	case err != nil:
-		fmt.Fprintf(s.out, "%s %s: %s%s\n", service, target, err, adviceOnError(err))
+		fmt.Fprintf(s.out, "%s %s: %s%s\n", service, target, err, adviceOnError(err, strings.HasPrefix(target, "https:"), s.certFile != ""))
 	case !answer.Acked():
 		fmt.Fprintf(s.out, "%s %s: refused with %d after %s%s\n", service, target, answer.Status, took, adviceOnRefusal(answer))
 	default:
@@ -264,7 +264,9 @@ func turnedAway(err error, alerts ...string) bool {
 		slices.ContainsFunc(alerts, func(alert string) bool { return remote.Err.Error() == "tls: "+alert })
 }
 
-func adviceOnError(err error) string {
+// adviceOnError says what to do. A server that refuses a client's certificate says so after the handshake, as far as the client can tell, so
+// that a client which is writing meanwhile may see a broken connection and no more.
+func adviceOnError(err error, secure, showsCertificate bool) string {
 	var authority x509.UnknownAuthorityError
 	var host x509.HostnameError
 	var record tls.RecordHeaderError
@@ -275,7 +277,11 @@ func adviceOnError(err error) string {
 		return ": the certificate of --cert-file is not taken: is it valid, and of an authority in the listener's client_ca_file?"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return ": nothing listens there: does `callbackd serve` run, and does a firewall let this through?"
-	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, io.EOF):
+	case brokenOff(err) && showsCertificate:
+		return ": most likely the certificate of --cert-file is not taken: is it valid, and of an authority in the listener's client_ca_file?"
+	case brokenOff(err) && secure:
+		return ": most likely the listener takes clients with a certificate alone: show one with --cert-file and --key-file"
+	case brokenOff(err):
 		return ": the connection was broken off: does the listener speak HTTPS, or does something between refuse this?"
 	case errors.As(err, &authority):
 		return ": name the authority with --ca-file; of the platform it is said that it takes public ones only"
@@ -285,6 +291,10 @@ func adviceOnError(err error) string {
 		return ": plain HTTP is spoken there: has the listener no tls?"
 	}
 	return ""
+}
+
+func brokenOff(err error) bool {
+	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, io.EOF)
 }
 
 func adviceOnRefusal(answer platform.Answer) string {
@@ -350,6 +360,9 @@ func listenerURL(s *config.Service) string {
 func (s *sender) newClient() (*platform.Client, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.Proxy = nil // the platform uses none of ours
+	transport.ForceAttemptHTTP2 = false
+	transport.Protocols = new(http.Protocols)
+	transport.Protocols.SetHTTP1(true) // which is what the platform was seen to speak
 	var err error
 	if transport.TLSClientConfig, err = s.tls(); err != nil {
 		return nil, err
