@@ -1,5 +1,6 @@
 // Package disk watches how much room is left where the inbox is, so that callbackd stops taking callbacks before the disk is full and
-// not because it is: what is refused with room to spare is sent again, and whatever shares the disk goes on.
+// not because it is: what is refused with room to spare is sent again, and whatever shares the disk goes on. And it keeps the files there in
+// the hands of one user.
 //
 //	every second: statfs --> low  (below WarnFree): told in the log, a metric and /readyz
 //	                     --> full (below ShedFree): the receiver answers 503 before it reads a body, and readiness fails

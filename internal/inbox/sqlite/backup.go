@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"callbackd/internal/disk"
 	"callbackd/internal/inbox"
 
 	"modernc.org/sqlite"
@@ -272,7 +273,7 @@ func Restore(ctx context.Context, backup, dir string, now func() string) (v Veri
 	if v, err = Verify(ctx, partial); err != nil {
 		return v, "", fmt.Errorf("restore: %s cannot be used, and nothing was changed: %w", backup, err)
 	}
-	if err := alter(ctx, partial, holdDeliveries); err != nil {
+	if err := errors.Join(alter(ctx, partial, holdDeliveries), disk.Inherit(partial)); err != nil {
 		return v, "", fmt.Errorf("restore: %w", err)
 	}
 	if kept, err = keepAside(ctx, path, path+".before-restore."+now()); err != nil {

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 
+	"callbackd/internal/disk"
+
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 )
@@ -35,6 +37,9 @@ func LockDir(dir string) (*Lock, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("lock data_dir: %w", err)
+	}
+	if err := disk.Inherit(path); err != nil {
+		return nil, errors.Join(fmt.Errorf("lock data_dir: %w", err), f.Close())
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		holder, _ := io.ReadAll(io.LimitReader(f, 64))
@@ -111,7 +116,7 @@ func createFile(path string, log *zap.Logger) error {
 	if err != nil {
 		return fmt.Errorf("open inbox: %w", err)
 	}
-	if err := f.Close(); err != nil {
+	if err := errors.Join(f.Close(), disk.Inherit(path)); err != nil {
 		return fmt.Errorf("open inbox: %w", err)
 	}
 	const others = 0o007

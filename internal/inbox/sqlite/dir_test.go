@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"go.uber.org/zap/zapcore"
@@ -166,6 +167,46 @@ func TestNetworkFileSystemsAreRefusedByName(t *testing.T) {
 		st.Type = magic
 		if err := refuseNetwork("/data", &st); err != nil {
 			t.Errorf("%#x: %v", magic, err)
+		}
+	}
+}
+
+// TestRootLeavesNothingOfItsOwnInTheDataDirectory: who restores a backup by sudo would lock out the user that callbackd runs as.
+func TestRootLeavesNothingOfItsOwnInTheDataDirectory(t *testing.T) {
+	t.Parallel()
+	_, backup := backedUp(t)
+	dir := t.TempDir()
+	if os.Getuid() == 0 {
+		if err := os.Chown(dir, 12345, 12345); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lock, err := LockDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Unlock()
+	for range 2 { // the second keeps what the first has put there
+		if _, _, err := Restore(t.Context(), backup, dir, stamp); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := openStore(t, testOptions(t, func(o *Options) { o.Dir = dir }))
+	mustAppend(t, s, testArrival("1", "log"))
+	owner := func(path string) uint32 {
+		info, err := os.Lstat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Sys().(*syscall.Stat_t).Uid
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "*"))
+	if err != nil || len(files) < 4 {
+		t.Fatalf("%v, %v", files, err)
+	}
+	for _, path := range files {
+		if owner(path) != owner(dir) {
+			t.Errorf("%s is user %d's", path, owner(path))
 		}
 	}
 }

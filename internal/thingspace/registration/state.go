@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"callbackd/internal/disk"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -26,6 +28,9 @@ func OpenState(dataDir string) (*State, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create %s: %w: it keeps what was registered and which log-ins were refused; "+
 			"give data_dir to the user that runs this command", dir, err)
+	}
+	if err := disk.Inherit(dir); err != nil {
+		return nil, fmt.Errorf("create %s: %w", dir, err)
 	}
 	if err := syncDir(dataDir); err != nil {
 		return nil, err
@@ -93,6 +98,9 @@ func (s *State) lock(ctx context.Context, name string) (unlock func(), err error
 	if err != nil {
 		return nil, fmt.Errorf("lock state: %w", s.explain(err))
 	}
+	if err := disk.Inherit(path); err != nil {
+		return nil, errors.Join(fmt.Errorf("lock state: %w", err), f.Close())
+	}
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
 	for {
@@ -135,6 +143,9 @@ func (s *State) replace(name string, text []byte) (err error) {
 		}
 	}()
 	_, err = f.Write(text)
+	if err == nil {
+		err = disk.Inherit(f.Name())
+	}
 	if err == nil {
 		err = f.Sync()
 	}

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"callbackd/internal/thingspace/registration"
@@ -118,5 +119,42 @@ func TestWaitingForTheStateEndsWithItsContext(t *testing.T) {
 	})
 	if err != nil {
 		t.Errorf("another file: %v", err)
+	}
+}
+
+// TestRootLeavesNothingOfItsOwnInTheState: who runs a command by sudo would lock out the user that callbackd runs as.
+func TestRootLeavesNothingOfItsOwnInTheState(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if os.Getuid() == 0 {
+		if err := os.Chown(dir, 12345, 12345); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := openState(t, dir).Update(t.Context(), "count", func([]byte) ([]byte, error) { return []byte("1"), nil }); err != nil {
+		t.Fatal(err)
+	}
+	owned(t, dir)
+}
+
+// owned fails unless everything in a folder is its owner's.
+func owned(t *testing.T, dir string) {
+	t.Helper()
+	owner := func(path string) uint32 {
+		info, err := os.Lstat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Sys().(*syscall.Stat_t).Uid
+	}
+	files := 0
+	err := filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
+		if files++; err == nil && owner(path) != owner(dir) {
+			t.Errorf("%s is user %d's", path, owner(path))
+		}
+		return err
+	})
+	if err != nil || files < 4 {
+		t.Errorf("%d files, %v", files, err)
 	}
 }
