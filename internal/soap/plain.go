@@ -37,6 +37,9 @@ func (s *Scanner) Ahead() Shape {
 	}
 	a, doc := &s.ahead, s.doc
 	i := a.to
+	if i < len(doc) && doc[i] == '\n' { // as most often if there are elements in it
+		return Opening
+	}
 	for i < len(doc) && class[doc[i]]&plainText != 0 {
 		i++
 	}

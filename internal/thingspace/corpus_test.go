@@ -289,6 +289,7 @@ func checkMessage(t testing.TB, wire []byte, charset string) {
 	}
 	checkTold(t, m, violations)
 	checkStored(t, full, key)
+	checkSpelling(t, full.Stored())
 }
 
 func checkStored(t testing.TB, m *thingspace.Message, key func(*thingspace.Message) thingspace.Key) {

@@ -103,7 +103,7 @@ func (d *decoder) read(document, encoding string, o ReadOptions) (*Message, erro
 	if d.keyed {
 		d.key.reset(d.root, m.space)
 	}
-	d.started()
+	d.started(m.Root)
 	d.attributes()
 	d.enterRoot(envelope)
 	if err := d.rootChildren(); err != nil {
@@ -213,10 +213,11 @@ func (d *decoder) rootChildren() error {
 	return err
 }
 
-// misplaced finds an element that belongs to the skeleton of a message, and to another level of it than this: it is no extension.
+// misplaced finds an element, at most two levels below the root, that belongs to the skeleton of a message, and to another level of it than this: it is
+// no extension.
 func (d *decoder) misplaced(name string) *edge {
 	level := d.s.Depth() - d.root
-	if level > 2 || level == 2 && d.s.Element(d.root+1).Local != "Data" {
+	if level == 2 && d.s.Element(d.root+1).Local != "Data" {
 		return nil
 	}
 	// Verizon published a text with neither RequestId nor counters. Should a release add them, as one did to the other root,
@@ -311,7 +312,7 @@ func (d *decoder) next() (soap.Token, error) {
 	}
 	switch token {
 	case soap.Start:
-		d.started()
+		d.started(d.s.Name().Local)
 	case soap.End:
 		d.stopped()
 	case soap.Text:
@@ -322,15 +323,15 @@ func (d *decoder) next() (soap.Token, error) {
 	return token, nil
 }
 
-// started deals with the start tag that is current.
-func (d *decoder) started() {
+// started deals with the start tag that is current, whose local name is name.
+func (d *decoder) started(name string) {
 	if d.secretDepth == 0 {
 		for _, a := range d.s.Attrs() {
 			if isPassword(a.Name.Local) {
 				d.m.secretValue(a)
 			}
 		}
-		if isPassword(d.s.Name().Local) {
+		if isPassword(name) {
 			_, d.secretFrom = d.s.Span()
 			d.secretDepth = d.s.Depth()
 		}
@@ -405,13 +406,15 @@ func (d *decoder) tag(shape soap.Shape) soap.Token {
 			d.key.blank(&d.s, shape)
 		}
 	}
-	token := d.s.TakeTag()
-	if token == soap.Start {
-		d.started()
-	} else {
+	if shape == soap.Closing {
+		d.s.TakeTag()
 		d.stopped()
+		return soap.End
 	}
-	return token
+	name := d.s.AheadName().Local
+	d.s.TakeTag()
+	d.started(name)
+	return soap.Start
 }
 
 // plain reads the element ahead into its field, if nothing speaks against doing that at once.
@@ -469,8 +472,11 @@ func (d *decoder) child(extra *[]callback.Element, inferred []string, each func(
 		d.check.hide()
 	} else {
 		if known = d.check.enter(name); !known {
-			if e := d.misplaced(name.Local); e != nil {
-				known = true
+			var e *edge
+			if depth <= d.root+2 {
+				e = d.misplaced(name.Local)
+			}
+			if known = e != nil; known {
 				d.check.misplaced(e)
 			} else {
 				d.check.hide()
