@@ -3,6 +3,7 @@ package thingspace_test
 import (
 	"bytes"
 	"reflect"
+	"strings"
 	"testing"
 
 	"callbackd/internal/callback"
@@ -62,5 +63,36 @@ func checkSpelling(t testing.TB, stored []byte) {
 	}
 	if got.Key(callback.DeviceUsage, "main", false) != want.Key(callback.DeviceUsage, "main", false) {
 		t.Errorf("by short cuts its key is another\n%s", stored)
+	}
+}
+
+// TestShortCutsOfTheDecoder reads members that are plainly written where they may stand, and where they may not.
+func TestShortCutsOfTheDecoder(t *testing.T) {
+	t.Parallel()
+	const provisioning = "<ExternalProvisioningChange>%</ExternalProvisioningChange>"
+	within := func(members string) string {
+		return strings.Replace(provisioning, "%", members, 1)
+	}
+	for _, data := range []string{
+		within("<Source> of \n the carrier </Source>\n<Change></Change>"),
+		within("<Change>1</Change><Source>after it</Source>"),
+		within("<Source>1</Source><Source>2</Source>"),
+		within("<Source></Source><Source>2</Source>"),
+		within(`<Source xsi:nil="true"/><Source xsi:nil="true"/>text<Change>1</Change>`),
+		within("<Source>1</Source><New>2</New><Username>3</Username><Password>4</Password><CallbackCount>5</CallbackCount>"),
+		within(`<New xsi:nil="true"/><DeviceInfo><DeviceIdentifiers><DeviceIdentifier xsi:nil="true"/></DeviceIdentifiers></DeviceInfo>`),
+		within(`<Source xmlns="urn:other">1</Source>`) + `<Usage xmlns="urn:other"><BytesUsed>1</BytesUsed></Usage>`,
+		"<Usage>\n<BytesUsed>1</BytesUsed> <New><BytesUsed>2</BytesUsed><Password>3</Password></New> <BytesUsed>4</BytesUsed>text </Usage>",
+		"<Usage><Password><BytesUsed>1</BytesUsed></Password></Usage>",
+		`<Usage xsi:nil="true"><BytesUsed>1</BytesUsed><SmsUsed xsi:nil="true"/></Usage>`,
+		`<Status xsi:nil="true"/><Usage xsi:nil="true"/><Status xsi:nil="true"/>`,
+		`<CarrierService><ChangeDeviceCustomFields xsi:nil="true"/><ChangeDeviceCustomFields>1</ChangeDeviceCustomFields>` +
+			`<ChangeDeviceCustomFields xsi:nil="true"/></CarrierService>`,
+		"<CallbackCount>x</CallbackCount><CallbackCount>2</CallbackCount>",
+		"<CheckDeviceAvailability><Status>1</Status><Status>2</Status> <Device><Kind>MDN</Kind><Identifier> 1 </Identifier></Device></CheckDeviceAvailability>",
+	} {
+		checkSpelling(t, []byte(request("<RequestId>1</RequestId><Device><Kind>MDN</Kind><Identifier> 1</Identifier><New>2</New></Device>"+
+			`<Device><Kind xsi:nil="true"/><Identifier/></Device><Data>`+data+"</Data>")))
+		checkSpelling(t, []byte(request("<Device><Kind>eSn</Kind></Device><Data>\n "+data+" </Data><Username> a </Username>")))
 	}
 }
