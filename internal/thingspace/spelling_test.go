@@ -82,6 +82,7 @@ func TestShortCutsOfTheDecoder(t *testing.T) {
 		within("<Source>1</Source><New>2</New><Username>3</Username><Password>4</Password><CallbackCount>5</CallbackCount>"),
 		within(`<New xsi:nil="true"/><DeviceInfo><DeviceIdentifiers><DeviceIdentifier xsi:nil="true"/></DeviceIdentifiers></DeviceInfo>`),
 		within(`<Source xmlns="urn:other">1</Source>`) + `<Usage xmlns="urn:other"><BytesUsed>1</BytesUsed></Usage>`,
+		`<v:Usage xmlns="urn:other" xmlns:v="` + thingspace.Namespace + `"><BytesUsed>1</BytesUsed></v:Usage>`,
 		"<Usage>\n<BytesUsed>1</BytesUsed> <New><BytesUsed>2</BytesUsed><Password>3</Password></New> <BytesUsed>4</BytesUsed>text </Usage>",
 		"<Usage><Password><BytesUsed>1</BytesUsed></Password></Usage>",
 		`<Usage xsi:nil="true"><BytesUsed>1</BytesUsed><SmsUsed xsi:nil="true"/></Usage>`,
@@ -91,7 +92,7 @@ func TestShortCutsOfTheDecoder(t *testing.T) {
 		"<CallbackCount>x</CallbackCount><CallbackCount>2</CallbackCount>",
 		"<CheckDeviceAvailability><Status>1</Status><Status>2</Status> <Device><Kind>MDN</Kind><Identifier> 1 </Identifier></Device></CheckDeviceAvailability>",
 	} {
-		checkSpelling(t, []byte(request("<RequestId>1</RequestId><Device><Kind>MDN</Kind><Identifier> 1</Identifier><New>2</New></Device>"+
+		checkSpelling(t, []byte(request("<Username>a</Username><Password>b</Password><RequestId>1</RequestId><Device><Kind>MDN</Kind><Identifier> 1</Identifier><New>2</New></Device>"+
 			`<Device><Kind xsi:nil="true"/><Identifier/></Device><Data>`+data+"</Data>")))
 		checkSpelling(t, []byte(request("<Device><Kind>eSn</Kind></Device><Data>\n "+data+" </Data><Username> a </Username>")))
 	}
