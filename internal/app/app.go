@@ -82,6 +82,7 @@ type App struct {
 	listeners    []receiver.Listener
 	certificates certificates
 	gates        gates
+	ballast      []byte
 	reloader     *reloader
 	addresses    Addresses
 	passed       *passed
@@ -97,7 +98,7 @@ const (
 // New builds the program. The caller MUST Run what it returns.
 func New(ctx context.Context, o Options) (_ *App, err error) {
 	granted, cgroupErr := tuneMemory(int64(o.Config.Limits.InFlight), memlimit.FromCgroup)
-	a := &App{o: o, c: o.Config, log: o.Log, registry: prometheus.NewRegistry(), certificates: make(certificates)}
+	a := &App{o: o, c: o.Config, log: o.Log, registry: prometheus.NewRegistry(), certificates: make(certificates), ballast: make([]byte, Ballast)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.teardown.run(a.log))

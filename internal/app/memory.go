@@ -18,8 +18,13 @@ const cgroupShare = 0.9
 // memory is what tuneMemory has found and set; 0 is no limit.
 type memory struct{ limit, cgroup int64 }
 
-// GCPercent is how often the garbage collector runs where GOGC does not say: seldom enough that the heap reaches some 64 MB before it does.
-const GCPercent = 1600
+// GCPercent is by how much the heap grows between two runs of the garbage collector, where GOGC does not say. Of a heap that is next to
+// empty, as it is here most of the time, that is little, and the collector would run all the time: so the heap holds Ballast, of which it
+// never touches a byte and which therefore is no memory.
+const (
+	GCPercent = 400
+	Ballast   = 8 << 20
+)
 
 // tuneMemory lets the garbage collector run less often. Next to nothing lives long here, so that by Go's default it runs all the time
 // under load, at a fifth of the acks. What that costs in memory is bounded: near four times what messages being received may

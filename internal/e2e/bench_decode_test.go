@@ -8,8 +8,11 @@ import (
 	"encoding/xml"
 	"fmt"
 	"io"
+	"runtime"
+	"runtime/debug"
 	"testing"
 
+	"callbackd/internal/app"
 	"callbackd/internal/thingspace"
 	"callbackd/schemas"
 
@@ -19,6 +22,8 @@ import (
 // benchDecode compares reading and checking a message, which is one pass, with what bounds it and with what one would take instead. It says
 // how the targets are met.
 func benchDecode(w io.Writer) (targets []string) {
+	defer debug.SetGCPercent(debug.SetGCPercent(app.GCPercent)) // as in the program
+	defer runtime.KeepAlive(make([]byte, app.Ballast))
 	small, large := benchMessage(), benchLargeMessage()
 	session := xsdSession()
 	read := func(message []byte) {

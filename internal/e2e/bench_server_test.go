@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -149,6 +150,7 @@ func (s *instant) Append(_ context.Context, a inbox.Arrival) (inbox.Receipt, err
 // serveStoreless runs the receiver as the program does, but for what it stores to.
 func serveStoreless(t *testing.T) {
 	debug.SetGCPercent(app.GCPercent)
+	defer runtime.KeepAlive(make([]byte, app.Ballast))
 	c, problems := config.Parse("bench.yaml", os.Getenv("CALLBACKD_BENCH_DIR"), []byte(base+"services: {DeviceUsage: {listen: 127.0.0.1:0}}\n"), nil)
 	if problems.Worst() >= config.Fatal {
 		t.Fatal(problems)
