@@ -129,11 +129,12 @@ func NewWriter(c Committer, o WriterOptions, m *Metrics, now func() time.Time) *
 // meet, or none and a queue longer than the budget, the answer is ErrOverloaded and nothing was queued. Once queued, the
 // append is waited for to its end.
 func (w *Writer) Append(ctx context.Context, arrival Arrival) (Receipt, error) {
-	a := &Append{Arrival: arrival, queuedAt: time.Now(), done: make(chan struct{})}
+	a := &Append{Arrival: arrival, done: make(chan struct{})}
 	if err := w.committer.Prepare(a); err != nil {
 		w.metrics.failed(err)
 		return Receipt{}, err
 	}
+	a.queuedAt = time.Now()
 	if err := w.admit(ctx, a); err != nil {
 		w.metrics.failed(err)
 		w.shed()

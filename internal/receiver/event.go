@@ -56,8 +56,12 @@ func (in *intake) finish(e *event) {
 	e.trace.end(e)
 	switch e.outcome {
 	case acked:
-		if in.tells(e) {
-			in.log.Info(msgReceived, append(e.fields(took), e.stored()...)...)
+		flags := e.flags()
+		if !in.tells(flags) {
+			break
+		}
+		if line := in.log.Check(zapcore.InfoLevel, msgReceived); line != nil {
+			line.Write(append(e.fields(took), e.stored(flags)...)...)
 		}
 	case described:
 		in.log.Debug("described", e.fields(took)...)
@@ -70,8 +74,8 @@ func (in *intake) finish(e *event) {
 }
 
 // tells reports whether an acknowledgement gets a line of log: one with anything out of the ordinary always does, of the others one in so many.
-func (in *intake) tells(e *event) bool {
-	if len(e.flags()) > 0 || in.ordinary.Add(1)%uint64(in.o.LogOneAckIn) == 1%uint64(in.o.LogOneAckIn) {
+func (in *intake) tells(flags []string) bool {
+	if len(flags) > 0 || in.ordinary.Add(1)%uint64(in.o.LogOneAckIn) == 1%uint64(in.o.LogOneAckIn) {
 		return true
 	}
 	in.o.Metrics.suppressed.WithLabelValues(msgReceived, reasonSampled).Inc()
@@ -112,9 +116,9 @@ func (e *event) fields(took time.Duration) []zapcore.Field {
 }
 
 // stored tells what became of a message that was acknowledged.
-func (e *event) stored() []zapcore.Field {
+func (e *event) stored(flags []string) []zapcore.Field {
 	fields := []zapcore.Field{zap.Int64("seq", e.receipt.Seq), zap.String("entry", e.receipt.ID)}
-	if flags := e.flags(); len(flags) > 0 {
+	if len(flags) > 0 {
 		fields = append(fields, zap.Strings("flags", flags))
 	}
 	if n := e.message.ExtensionCount; n > 0 {
